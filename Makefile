@@ -1,0 +1,49 @@
+# Each target is one command that you could type yourself. Variables: OUT, TARGET, PRECISION, RECIPE, RUN, CORPUS.
+OUT       ?= out
+TARGET    ?= x86-cpu
+PRECISION ?= int8
+RECIPE    ?= demo/teacher
+CORPUS    ?= $(OUT)/demo/corpus
+RUN       ?= $(OUT)/demo/runs/lrinet-crkd
+SIGNEDGE  := .venv/bin/signedge
+
+.PHONY: setup demo distill engine bench report runtime test lint clean
+.DEFAULT_GOAL := help
+
+help:                ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready   ## install everything into .venv, at pinned versions
+
+.venv/ready: pyproject.toml constraints.txt
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,export,bench,dev]'
+	touch $@
+
+demo: setup          ## corpus, teacher, students, engines, measurement, report: out/demo/report/index.html
+	$(SIGNEDGE) demo --out $(OUT)/demo
+
+distill: setup       ## train RECIPE on CORPUS
+	$(SIGNEDGE) distill $(RECIPE) --corpus $(CORPUS) --out $(RUN)
+
+engine: setup        ## export RUN and compile it for TARGET at PRECISION
+	$(SIGNEDGE) export $(RUN) --out $(RUN).onnx
+	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) --out $(RUN).$(PRECISION).engine
+
+bench: setup         ## measure the engines of the demo again
+	$(SIGNEDGE) bench $(OUT)/demo/engines/* --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
+
+report: setup        ## the page from the records
+	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report
+
+runtime: setup       ## check that the runtime folder works by itself
+	.venv/bin/python -m pytest tests/runtime -q
+
+test: setup          ## every test that needs no GPU and no long training
+	.venv/bin/python -m pytest
+
+lint: setup          ## style and types
+	.venv/bin/ruff check . && .venv/bin/mypy
+
+clean:               ## remove what was built, keep the environment
+	rm -rf $(OUT) build *.egg-info

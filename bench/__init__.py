@@ -1,0 +1,1 @@
+"""MEASURE: engines in, records and a report out."""

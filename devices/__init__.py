@@ -1,0 +1,1 @@
+"""TARGETS: what a target is, what it can do, and how to recognise it."""

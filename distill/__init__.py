@@ -1,0 +1,1 @@
+"""LEARN: clips in, teacher and student checkpoints out."""

@@ -1,0 +1,72 @@
+"""What a corpus folder holds: `corpus.yaml` (metadata), `clips.jsonl` (one row a clip), frames and keypoints beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+CORPUS_FORMAT = 1
+Split = Literal["train", "dev", "test"]
+
+
+class CorpusMetadata(BaseModel):
+    """`corpus.yaml`: what the whole corpus is and how it was made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    name: str = Field(min_length=1)
+    kind: Literal["synthetic", "composed", "videos"]
+    description: str = ""  # one sentence for the report: what these clips really are
+    licence: str = ""
+    glosses: list[str] = Field(min_length=1)  # the vocabulary, sorted; class i+1 of a model trained on it
+    keypoint_layout: list[str] = []  # joint names of the (T,V,3) arrays; empty: the corpus has no keypoints
+    frame_size: tuple[int, int] | None = None  # height, width; None: it varies, or there are no frames
+    keypoint_source: str = ""  # where the keypoints come from, for the report
+    pose_ms_per_frame: float | None = None  # cost of the pose estimator, if it was measured
+    generator: dict[str, Any] = {}  # name, version, seed and parameters of what made the corpus
+
+    @field_validator("glosses", "keypoint_layout")
+    @classmethod
+    def _distinct(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError("a name occurs twice")
+        return names
+
+
+class ClipRow(BaseModel):
+    """One line of `clips.jsonl`. Paths are relative to the corpus folder (or absolute, for one's own videos)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(min_length=1, pattern=r"^[^\s/\\]+$")
+    split: Split
+    signer: str = ""
+    glosses: list[str]
+    fps: float = Field(gt=0)
+    frames: int = Field(ge=0)  # number of frames of the clip
+    video: str | None = None  # .npy (T,H,W,3) uint8, any video PyAV reads, or a folder of images
+    keypoints: str | None = None  # .npy (T,V,3) float32: x, y in units of frame width, confidence 0..1
+
+    @field_validator("video", "keypoints")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path is not None and not PurePath(path).is_absolute() and ".." in PurePath(path).parts:
+            raise ValueError(f"path leaves the corpus folder: {path}")
+        return path
+
+
+@dataclass
+class SignClip:
+    """One clip in memory. Frames (T,H,W,3) uint8 RGB and/or keypoints (T,V,3) float32; at least one is present."""
+
+    id: str
+    glosses: list[str]
+    signer: str
+    fps: float
+    frames: np.ndarray | None = None
+    keypoints: np.ndarray | None = None

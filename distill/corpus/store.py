@@ -1,0 +1,160 @@
+"""Read and write corpus folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from distill.corpus.schema import ClipRow, CorpusMetadata, SignClip
+from distill.corpus.video import read_frames
+from runtime.errors import BadInput
+from runtime.hashing import sha256_files
+
+METADATA = "corpus.yaml"
+CLIPS = "clips.jsonl"
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one line: which field, what is wrong."""
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'row'}: {item['msg']}" for item in error.errors())
+
+
+class Corpus:
+    """A corpus folder opened for reading. Rows are validated on opening; clips are read on demand.
+
+    `rows` are the good rows in file order; `faults` are (line number, message) of those that could not be parsed.
+    Opening with `strict` (the default) raises `BadInput` at the first fault.
+    """
+
+    def __init__(self, folder: str | Path, strict: bool = True) -> None:
+        self.folder = Path(folder)
+        self.metadata = _read_metadata(self.folder)
+        self.rows: list[ClipRow] = []
+        self.lines: dict[str, int] = {}  # clip id -> its line in clips.jsonl
+        self.faults: list[tuple[int, str]] = []
+        self._read_rows()
+        if strict and self.faults:
+            line, message = self.faults[0]
+            raise BadInput(f"{self.folder / CLIPS}:{line}: {message}")
+        if strict and not self.rows:
+            raise BadInput(f"{self.folder / CLIPS} has no clips: an empty corpus")
+
+    def _read_rows(self) -> None:
+        path = self.folder / CLIPS
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"cannot read {path}: {error}") from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                row = ClipRow.model_validate(json.loads(line))
+            except ValidationError as error:
+                self.faults.append((number, explain(error)))
+            except ValueError as error:
+                self.faults.append((number, f"not JSON: {error}"))
+            else:
+                if row.id in self.lines:
+                    self.faults.append((number, f"clip id '{row.id}' was used on line {self.lines[row.id]} already"))
+                    continue
+                self.lines[row.id] = number
+                self.rows.append(row)
+
+    def split(self, name: str) -> list[ClipRow]:
+        """Rows of one split, in file order."""
+        return [row for row in self.rows if row.split == name]
+
+    def path(self, relative: str) -> Path:
+        """A row's path as a real one."""
+        return self.folder / relative
+
+    def load(self, row: ClipRow, frames: bool = True, keypoints: bool = True) -> SignClip:
+        """Read one clip; raises `BadInput` naming row and file if its data are missing, broken or of the wrong shape."""
+        where = f"{self.folder / CLIPS}:{self.lines.get(row.id, 0)}: clip '{row.id}'"
+        clip = SignClip(row.id, row.glosses, row.signer, row.fps)
+        try:
+            if frames and row.video:
+                clip.frames = read_frames(self.path(row.video))
+            if keypoints and row.keypoints:
+                clip.keypoints = self._read_keypoints(self.path(row.keypoints))
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
+        for array, what in ((clip.frames, "frames"), (clip.keypoints, "keypoints")):
+            if array is not None and len(array) != row.frames:
+                raise BadInput(f"{where}: the row says {row.frames} frames, its {what} have {len(array)}")
+        return clip
+
+    def _read_keypoints(self, path: Path) -> np.ndarray:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(f"cannot read keypoints {path}: {error}") from error
+        expected = len(self.metadata.keypoint_layout)
+        if array.ndim != 3 or array.shape[1:] != (expected, 3):
+            raise BadInput(f"keypoints {path} have shape {array.shape}; the layout asks for (T,{expected},3)")
+        return array.astype(np.float32)
+
+    def __iter__(self) -> Iterator[SignClip]:
+        return (self.load(row) for row in self.rows)
+
+    def fingerprint(self) -> str:
+        """Hash of metadata and rows, and of the data files inside the folder: the corpus' identity in every record."""
+        inside = [
+            self.folder / name for row in self.rows for name in (row.video, row.keypoints) if name and not Path(name).is_absolute()
+        ]
+        files = [path for path in inside if path.is_file()]
+        return sha256_files([self.folder / METADATA, self.folder / CLIPS, *files], self.folder)
+
+
+class CorpusWriter:
+    """Write a corpus into `folder` (made by `atomic_folder`): add clips, then `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[ClipRow] = []
+        for name in ("frames", "keypoints"):
+            (folder / name).mkdir()
+
+    def add(self, clip: SignClip, split: str) -> None:
+        """Write one clip's arrays and remember its row."""
+        row = ClipRow.model_validate({
+            "id": clip.id, "split": split, "signer": clip.signer, "glosses": clip.glosses, "fps": clip.fps,
+            "frames": len(clip.frames if clip.frames is not None else clip.keypoints),  # type: ignore[arg-type]
+        })
+        if clip.frames is not None:
+            row.video = f"frames/{clip.id}.npy"
+            np.save(self.folder / row.video, clip.frames)
+        if clip.keypoints is not None:
+            row.keypoints = f"keypoints/{clip.id}.npy"
+            np.save(self.folder / row.keypoints, clip.keypoints.astype(np.float32))
+        self.rows.append(row)
+
+    def close(self, metadata: CorpusMetadata) -> None:
+        """Write metadata and rows."""
+        write_index(self.folder, metadata, self.rows)
+
+
+def write_index(folder: Path, metadata: CorpusMetadata, rows: list[ClipRow]) -> None:
+    """Write `corpus.yaml` and `clips.jsonl`."""
+    plain = metadata.model_dump(mode="json")
+    (folder / METADATA).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    lines = (json.dumps(row.model_dump(mode="json", exclude_none=True), ensure_ascii=False) for row in rows)
+    (folder / CLIPS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _read_metadata(folder: Path) -> CorpusMetadata:
+    path = folder / METADATA
+    try:
+        return CorpusMetadata.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise BadInput(f"{folder} is not a corpus folder: it has no {METADATA}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from error
+    except ValidationError as error:
+        raise BadInput(f"{path}: {explain(error)}") from error

@@ -1,0 +1,1 @@
+"""COMPILE: checkpoint in, ONNX and engines out."""

@@ -1,0 +1,76 @@
+"""Write a file or a folder whole or not at all: work under a temporary name beside the target, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Iterator, Union
+
+from runtime.errors import BadInput
+
+PathLike = Union[str, Path]
+
+
+def _make_parent(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot create folder {target.parent}: {error.strerror or error}") from error
+
+
+def _explain(target: Path, error: OSError) -> BadInput:
+    return BadInput(f"cannot write {target}: {error.strerror or error}; nothing was left behind")
+
+
+@contextlib.contextmanager
+def atomic_file(target: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it replaces `target`, on any error it is removed.
+
+    Raises `BadInput` when the place cannot be written or the disk is full.
+    """
+    target = Path(target)
+    _make_parent(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _explain(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(target: PathLike, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; on success it becomes `target`, on any error it is removed.
+
+    An existing non-empty `target` is an error unless `replace`; it is then moved away only once the new one is whole.
+    """
+    target = Path(target)
+    if target.is_file():
+        raise BadInput(f"{target} is a file; a folder was to be written there")
+    if target.exists() and any(target.iterdir()) and not replace:
+        raise BadInput(f"{target} already exists; choose another place or remove it first")
+    _make_parent(target)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    except OSError as error:
+        raise _explain(target, error) from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        previous = temporary.with_suffix(".old")
+        if target.exists():
+            os.replace(target, previous)
+        os.replace(temporary, target)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError as error:
+        raise _explain(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

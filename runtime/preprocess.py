@@ -1,0 +1,94 @@
+"""What a contract asks to be done to a clip before the network sees it. The one implementation for training and serving."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+import numpy as np
+
+from runtime.contract import Contract, KeypointInput, Padding, RgbInput
+from runtime.errors import BadInput
+
+
+def area_weights(source: int, target: int) -> np.ndarray:
+    """Row-stochastic (target, source) matrix of the area filter: each target cell averages the source span it covers.
+
+    Enlarging gives linear interpolation of cell centres instead, since a span smaller than a cell has nothing to average.
+    """
+    weights = np.zeros((target, source), dtype=np.float64)
+    ratio = source / target
+    for row in range(target):
+        if ratio >= 1:
+            lower, upper = row * ratio, (row + 1) * ratio
+            for column in range(int(lower), min(source, int(np.ceil(upper - 1e-9)))):
+                weights[row, column] = min(upper, column + 1) - max(lower, column)
+        else:
+            centre = (row + 0.5) * ratio - 0.5
+            low = int(np.floor(centre))
+            share = centre - low
+            weights[row, min(max(low, 0), source - 1)] += 1 - share
+            weights[row, min(max(low + 1, 0), source - 1)] += share
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resize_area(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(T,H,W,3) uint8 -> (T,height,width,3) float32 in 0..255, averaged over the covered area (antialiased)."""
+    if frames.shape[1:3] == (height, width):
+        return frames.astype(np.float32)
+    rows, columns = area_weights(frames.shape[1], height), area_weights(frames.shape[2], width)
+    if frames.shape[1] % height == 0 and frames.shape[2] % width == 0:
+        down, across = frames.shape[1] // height, frames.shape[2] // width
+        return frames.reshape(len(frames), height, down, width, across, 3).mean(axis=(2, 4), dtype=np.float32)
+    return np.einsum("yh,thwc,xw->tyxc", rows, frames.astype(np.float32), columns, optimize=True)
+
+
+def rgb_features(frames: np.ndarray, spec: RgbInput) -> np.ndarray:
+    """Frames (T,H,W,3) uint8 RGB -> (T,3,height,width) float32 in -1..1."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise BadInput(f"frames must be (T,H,W,3) uint8; these are {frames.shape} {frames.dtype}")
+    resized = resize_area(frames, spec.height, spec.width)
+    return np.ascontiguousarray((resized / 127.5 - 1.0).transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def keypoint_features(keypoints: np.ndarray, spec: KeypointInput) -> np.ndarray:
+    """Keypoints (T,V,3) -> (T,len(joints),5) float32 as `KeypointInput` says. NaN counts as not seen."""
+    if keypoints.ndim != 3 or keypoints.shape[1:] != (len(spec.layout), 3):
+        raise BadInput(f"keypoints must be (T,{len(spec.layout)},3); these are {keypoints.shape}")
+    index = {name: i for i, name in enumerate(spec.layout)}
+    seen_points = np.where(np.isfinite(keypoints).all(axis=2, keepdims=True), keypoints, 0).astype(np.float32)
+
+    def pick(names: Tuple[str, ...]) -> np.ndarray:
+        return seen_points[:, [index[name] for name in names]]
+
+    origin = pick(spec.origin)[..., :2].mean(axis=1, keepdims=True)
+    scale: Optional[np.ndarray] = None
+    if spec.scale:
+        ends = pick(spec.scale)[..., :2]
+        scale = np.maximum(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1), 1e-3)[:, None, None]
+    joints, roots = pick(spec.joints), pick(spec.roots)
+    seen = (joints[..., 2:] > 0).astype(np.float32)
+    distances = np.concatenate([joints[..., :2] - origin, joints[..., :2] - roots[..., :2]], axis=-1)
+    if scale is not None:
+        distances = distances / scale
+    return np.concatenate([distances * seen, joints[..., 2:]], axis=-1).astype(np.float32)
+
+
+def pad_clip(features: np.ndarray, padding: Padding) -> np.ndarray:
+    """(T,...) -> (T',...) by repeating the edge frames, as `Padding` says."""
+    if len(features) == 0:
+        raise BadInput("a clip without frames cannot be recognised")
+    right = padding.total(len(features)) - padding.left - len(features)
+    return np.concatenate([features[:1].repeat(padding.left, 0), features, features[-1:].repeat(right, 0)])
+
+
+def prepare(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional[np.ndarray]) -> np.ndarray:
+    """A clip as the network's input (1,T',...) float32; takes from frames or keypoints what the contract asks for."""
+    if isinstance(contract.input, RgbInput):
+        if frames is None:
+            raise BadInput(f"'{contract.name}' reads frames; this clip has none")
+        features = rgb_features(frames, contract.input)
+    else:
+        if keypoints is None:
+            raise BadInput(f"'{contract.name}' reads keypoints; this clip has none")
+        features = keypoint_features(keypoints, contract.input)
+    return pad_clip(features, contract.padding)[None]

@@ -1,0 +1,103 @@
+"""The front door: the `signedge` command. Mounts the commands of each folder on first use, so that help stays instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+# name -> (module, one line of help). A module offers `app`, a typer.Typer; it is imported when its command is called.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("bench.demo", "the whole way on synthetic signing: corpus, teacher, students, engines, report"),
+    "corpus": ("distill.corpus.cli", "make, build, read and judge a corpus folder (synth, compose, import, check)"),
+    "distill": ("distill.cli", "train a teacher, or distil a student from one, as a recipe says"),
+    "export": ("export.export_cli", "turn a trained run into one ONNX file that carries its contract"),
+    "engine": ("export.engine_cli", "compile an ONNX file to an engine that has passed the WER gate"),
+    "bench": ("bench.cli", "measure engines: complexity, latency, memory, WER; one JSON line a record"),
+    "report": ("bench.report.cli", "turn records into a self-contained page with plots and plain warnings"),
+    "score": ("bench.score.cli", "word error rate of a ctm against an stm, exactly as NIST sclite counts"),
+    "devices": ("devices.cli", "list and show targets, recognise the machine at hand"),
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: signedge COMMAND [OPTIONS]\n\n"
+        "Distil a light sign language recogniser from a heavy one, compile it for the edge,\n"
+        "and prove with measurements what was gained and what was lost.\n\n"
+        f"commands (each has --help):\n{rows}\n\n"
+        "options:\n  --debug    show the traceback of an error\n  --version  print the version\n\n"
+        "exit status: 0 done, 1 the work ran and failed its criterion, 2 wrong use or bad input, 3 refused by a rule"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. Errors meant for people become one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"signedge {version('signedge')}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"signedge: no command '{words[0]}'; the commands are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:], debug)
+
+
+def _run(command: str, words: list[str], debug: bool) -> int:
+    from runtime.errors import SignedgeError
+
+    try:
+        return _call(command, words)
+    except SignedgeError as error:
+        if debug:
+            raise
+        print(f"signedge {command}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"\nsignedge {command}: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"signedge {command}: unexpected {line} (run again with --debug for the traceback)", file=sys.stderr)
+        return 1
+
+
+def _call(command: str, words: list[str]) -> int:
+    module = COMMANDS[command][0]
+    try:
+        app = importlib.import_module(module).app
+    except ModuleNotFoundError as error:
+        from runtime.errors import MissingExtra
+
+        extra = {"distill": "train", "corpus": "train", "export": "export", "engine": "export"}.get(command, "bench")
+        raise MissingExtra(error.name or module, extra) from error
+    import typer
+
+    try:
+        status = typer.main.get_command(app).main(args=words, prog_name=f"signedge {command}", standalone_mode=False)
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's usage errors print themselves
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
