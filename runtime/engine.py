@@ -1,0 +1,160 @@
+"""Engines: open one, check that it is what its manifest says, and run it. The one file that touches ONNX Runtime to serve.
+
+An engine is a folder: `engine.onnx`, which carries its contract, and `manifest.json`, which says what it was made from
+and which tests it passed. A bare ONNX file with a contract runs too (`Engine.from_onnx`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+
+from runtime.contract import METADATA_KEY, Contract
+from runtime.decode import greedy, to_glosses
+from runtime.errors import BadInput, MissingExtra
+from runtime.hashing import sha256_file
+from runtime.preprocess import prepare
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+ENGINE_FILE = "engine.onnx"
+INPUT, OUTPUT = "input", "log_probs"
+RUNTIMES = ("onnxruntime",)
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_session(model: Union[str, Path], threads: int, optimise: bool = True) -> Any:
+    """An onnxruntime.InferenceSession on the CPU with `threads` threads. Raises `BadInput` for a file it cannot read."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", "export") from error
+    if threads < 1:
+        raise BadInput(f"an engine needs one thread at least; {threads} were asked for")
+    if not Path(model).is_file():
+        raise BadInput(f"missing file {model}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    # Threads that spin after a run would eat the time of the next engine in the same process.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class but Exception
+        raise BadInput(f"{model} is not an ONNX model that ONNX Runtime can load: {_first_line(error)}") from error
+
+
+def session_metadata(session: Any) -> Dict[str, str]:
+    """The metadata of a loaded model, read without the onnx package."""
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
+    """Read `manifest.json` of an engine folder and check every file against its hash. Raises `BadInput`."""
+    folder = Path(folder)
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{folder} is not an engine folder: it has no {MANIFEST}") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {_first_line(error)}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise BadInput(f"{path} is not a manifest of an engine: it names no files")
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise BadInput(f"{path} has format {manifest.get('format')}; this version reads format {MANIFEST_FORMAT}")
+    if manifest.get("runtime") not in RUNTIMES:
+        raise BadInput(f"{path}: the engine is for runtime '{manifest.get('runtime')}'; known here: {', '.join(RUNTIMES)}")
+    if ENGINE_FILE not in manifest["files"]:
+        raise BadInput(f"{path} has no hash of {ENGINE_FILE}")
+    for name, expected in manifest["files"].items():
+        _check_file(folder, name, expected)
+    return manifest
+
+
+class Engine:
+    """One recogniser ready to run on the CPU. Use `Engine.open` or `Engine.from_onnx`.
+
+    A session is safe to call from several threads; the arrays it returns belong to the caller.
+    """
+
+    def __init__(self, session: Any, contract: Contract, manifest: Mapping[str, Any], threads: int, path: Path) -> None:
+        self.session = session
+        self.contract = contract
+        self.manifest = manifest
+        self.threads = threads
+        self.path = path
+
+    @staticmethod
+    def open(folder: Union[str, Path], threads: Optional[int] = None) -> Engine:
+        """Open an engine folder after its files have been checked against the manifest.
+
+        `threads` is the number of threads inside one operator; None takes every core this process may use.
+        Raises `BadInput` when the manifest is missing or broken, a file was changed, or the contract is missing.
+        """
+        manifest = read_manifest(folder)
+        return _load(Path(folder) / ENGINE_FILE, manifest, threads)
+
+    @staticmethod
+    def from_onnx(path: Union[str, Path], threads: Optional[int] = None) -> Engine:
+        """Open a bare ONNX file that carries a contract, as `signedge export` writes it. Its manifest is empty."""
+        return _load(Path(path), {}, threads)
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """Network input (B,T',...) float32 -> log-probabilities (B,N,K) float32."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        try:
+            return self.session.run([OUTPUT], {INPUT: x})[0]
+        except Exception as error:
+            raise BadInput(f"{self.path} cannot run an input of shape {x.shape}: {_first_line(error)}") from error
+
+    def recognise(self, frames: Optional[np.ndarray] = None, keypoints: Optional[np.ndarray] = None) -> List[str]:
+        """The glosses of one clip: frames (T,H,W,3) uint8 or keypoints (T,V,3), as the contract asks; greedy CTC."""
+        log_probs = self.log_probs(prepare(self.contract, frames, keypoints))[0]
+        return to_glosses(greedy(log_probs), self.contract.glosses)
+
+
+def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> Engine:
+    count = available_threads() if threads is None else threads
+    session = open_session(path, count)
+    text = session_metadata(session).get(METADATA_KEY)
+    if text is None:
+        raise BadInput(f"{path} has no contract (metadata '{METADATA_KEY}'); make it with: signedge export")
+    contract = Contract.from_json(text)
+    _check_names(path, "input", [node.name for node in session.get_inputs()], INPUT)
+    _check_names(path, "output", [node.name for node in session.get_outputs()], OUTPUT)
+    classes = session.get_outputs()[0].shape[-1]
+    if isinstance(classes, int) and classes != len(contract.glosses):
+        raise BadInput(f"{path} gives {classes} classes; its contract names {len(contract.glosses)} glosses (blank included)")
+    return Engine(session, contract, manifest, count, path)
+
+
+def _check_names(path: Path, what: str, found: Sequence[str], expected: str) -> None:
+    if list(found) != [expected]:
+        raise BadInput(f"{path} must have one {what}, '{expected}'; it has: {', '.join(found) or 'none'}")
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    inside = os.path.normpath(name)
+    if os.path.isabs(inside) or inside.startswith("..") or os.path.islink(str(path)):
+        raise BadInput(f"{folder / MANIFEST} names a file outside its folder: {name}")
+    if not path.is_file():
+        raise BadInput(f"engine {folder} is incomplete: {name} is missing")
+    if sha256_file(path) != expected:
+        raise BadInput(f"engine {folder}: {name} is not the file that the manifest was written for (its hash differs)")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
