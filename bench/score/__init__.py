@@ -1,0 +1,1 @@
+"""Scoring of ctm hypotheses against stm references by the protocols in use."""
