@@ -1,4 +1,4 @@
-"""CTC loss, normalised as in VAC (Min et al., ICCV 2021): the mean over clips of each clip's whole negative log-likelihood."""
+"""CTC loss, normalised as in VAC (Min et al., ICCV 2021): mean over clips of the clip's negative log-likelihood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logit distillation (Hinton et al., 2015) on the class scores of each output step, with VAC's treatment of the blank."""
+"""Logit distillation (Hinton et al., 2015) on the class scores of each output step, with VAC's way of the blank."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def logit_kd(
     VAC does: CTC posteriors are mostly blank and would teach little else. No gradient reaches the teacher.
     """
     first = 1 if drop_blank else 0
-    student = pack(student_logits, lengths)[:, first:].float()
-    teacher = pack(teacher_logits, lengths)[:, first:].float().detach()
-    divergence = F.kl_div(
-        (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1), reduction="none", log_target=True
-    )
-    return divergence.sum(-1).mean() * temperature**2
+    student = pack(student_logits, lengths)[:, first:].float() / temperature
+    teacher = pack(teacher_logits, lengths)[:, first:].float().detach() / temperature
+    divergence = F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+    return divergence * temperature**2

@@ -29,7 +29,7 @@ class Output:
     lengths: Tensor  # (B,) int64 valid output steps, ceil(T_i / 4)
     features: Tensor  # (B,N,D) clip-level features in front of the classifier
     frame_maps: Tensor | None = None  # (P,C,h,w) frame-level maps of all packed frames; None for skeleton networks
-    auxiliary: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # training only: (logits (B,N',K), lengths (B,))
+    auxiliary: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # training: (logits (B,N',K), lengths (B,))
 
 
 class Recogniser(nn.Module, ABC):

@@ -45,7 +45,7 @@ class Cnn2d1dSpec(Spec):
 
 
 class Cnn2d1d(Recogniser):
-    """The teacher of TRKD's Table 4 ("2DCNN+1DCNN") in the form of VAC's network (Min et al., ICCV 2021) without BiLSTM."""
+    """TRKD's second teacher, "2DCNN+1DCNN", in the form of VAC's network (Min et al., ICCV 2021) without its BiLSTM."""
 
     padding = Padding(6, 6, 4)
     lookahead = 6

@@ -1,4 +1,4 @@
-"""LRINet, CRKD's low-resolution RGB student (arXiv 2303.06820): a reconstruction, since the paper's layers are not public."""
+"""LRINet, CRKD's low-resolution RGB student (arXiv 2303.06820); a reconstruction, its layers are not public."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from distill.models.base import Output, Recogniser, Spec
 from distill.models.layers import ConvBn, SpatialKind, SpatialPool, Stage, conv_out, initialise
 from distill.models.timeline import Timeline
 from runtime.contract import Padding, RgbInput
+
+Shape = tuple[int, int, int]  # channels, height, width
 
 
 class StageSpec(Spec):
@@ -47,7 +49,7 @@ class LrinetSpec(Spec):
 class AuxiliaryHead(nn.Module):
     """CTC head on frame maps, for training only."""
 
-    def __init__(self, spec: LrinetSpec, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, spec: LrinetSpec, shape: Shape, classes: int) -> None:
         super().__init__()
         self.spatial = SpatialPool(spec.spatial, shape, spec.spatial_width)
         self.classifier = nn.Linear(self.spatial.dim, classes)
@@ -68,9 +70,10 @@ class Lrinet(Recogniser):
 
     def __init__(self, spec: LrinetSpec, classes: int, source: RgbInput) -> None:
         super().__init__()
-        shape = (spec.stem.width, *(conv_out(size, spec.stem.stride) for size in (source.height, source.width)))
+        height, width = (conv_out(size, spec.stem.stride) for size in (source.height, source.width))
+        shape = (spec.stem.width, height, width)
 
-        def stage(part: StageSpec, before: tuple[int, ...], crossover: bool) -> tuple[Stage, tuple[int, int, int]]:
+        def stage(part: StageSpec, before: Shape, crossover: bool) -> tuple[Stage, Shape]:
             after = (part.width, conv_out(before[1], part.stride), conv_out(before[2], part.stride))
             return Stage(before[0], part.width, part.blocks, part.stride, crossover), after
 

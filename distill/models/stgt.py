@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from distill.models.base import Output, Recogniser, Spec
@@ -19,7 +19,7 @@ CHANNELS = 5  # of a joint, see runtime.contract.KeypointInput
 class AttentionSpec(Spec):
     """A stack of transformer layers."""
 
-    layers: int = Field(2, ge=0)
+    layers: NonNegativeInt = 2
     heads: PositiveInt = 4
     expansion: PositiveFloat = 2.0  # inner width of the feed-forward part
 
@@ -33,7 +33,7 @@ class StgtSpec(Spec):
     pool: Literal["mean", "flatten"] = "mean"
     frame_width: PositiveInt = 128  # of the frame feature
     temporal: PositiveInt  # D, width of the 1D convolutions and of the clip features
-    steps: AttentionSpec = AttentionSpec(layers=1)
+    steps: AttentionSpec = AttentionSpec()
     radius: PositiveInt = 8  # relative positions are told apart up to this many steps
     dropout: float = Field(0.1, ge=0, lt=1)
 
@@ -65,7 +65,9 @@ class Stgt(Recogniser):
         )
         self.pool = spec.pool
         pooled = spec.width * (joints if spec.pool == "flatten" else 1)
-        self.frame = nn.Sequential(nn.Linear(pooled, spec.frame_width, bias=False), nn.BatchNorm1d(spec.frame_width), nn.ReLU())
+        self.frame = nn.Sequential(
+            nn.Linear(pooled, spec.frame_width, bias=False), nn.BatchNorm1d(spec.frame_width), nn.ReLU()
+        )
         self.temporal = TemporalConv(spec.frame_width, spec.temporal)
         self.step_layers = nn.ModuleList(
             TransformerLayer(spec.temporal, spec.steps.heads, spec.steps.expansion, spec.dropout, spec.radius)
