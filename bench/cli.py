@@ -1,0 +1,75 @@
+"""`signedge bench`: measure engines and eager runs on a corpus and write one JSON record a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.provenance import usable_cores
+from runtime.errors import BadInput
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def bench(
+    corpus: Annotated[Path, typer.Option(help="corpus folder")],
+    out: Annotated[Path, typer.Option(help="results file, JSON lines")],
+    engines: Annotated[
+        list[Path] | None, typer.Argument(metavar="ENGINE...", help="engine folders, or bare ONNX files")
+    ] = None,
+    target: Annotated[str, typer.Option(help="the target that this machine is")] = "x86-cpu",
+    split: Annotated[str, typer.Option(help="split of the corpus to read")] = "test",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="threads of each system; default: every usable core")
+    ] = None,
+    eager: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="run folder to measure in PyTorch eager mode, too")
+    ] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="run folder of an engine: gives its name, MACs and curve")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="SYSTEM", help="compare all with this one; default: the teacher's FP32 engine")
+    ] = None,
+    limit_clips: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="read only N clips, spread over the lengths")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="time for timing rounds beyond the fewest needed")] = 60.0,
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from bench.latency import TimingPlan
+    from bench.measure import Options, measure, open_all
+    from bench.record import write_records
+    from distill.corpus.store import Corpus
+
+    if not engines and not eager:
+        raise BadInput("nothing to measure: name engine folders, or run folders with --eager")
+    options = Options(
+        split=split,
+        threads=threads or usable_cores(),
+        target=target,
+        against=against,
+        limit_clips=limit_clips,
+        timing=TimingPlan(seconds=seconds),
+    )
+    opened = Corpus(corpus)
+    systems, folders = open_all(engines or [], eager or [], runs or [], options.threads)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        records = measure(
+            systems,
+            opened,
+            options,
+            runs=folders,
+            progress=lambda stage, done, total: bar.update(
+                task, description=stage, completed=done, total=total or None
+            ),
+        )
+    write_records(out, records)
+    typer.echo(f"{len(records)} records of {len(systems)} systems in {out}")

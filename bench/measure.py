@@ -1,0 +1,440 @@
+"""Measure systems on a corpus: everything that the report says becomes a record here."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import accuracy, lineage
+from bench.complexity import count
+from bench.latency import Timing, TimingPlan, ratio, time_systems
+from bench.memory import MemoryFailed, peak_memory_mb
+from bench.provenance import command_line, provenance
+from bench.record import (
+    ComparisonRecord,
+    Complexity,
+    CorpusRecord,
+    CurvePoint,
+    CurveRecord,
+    ExampleRecord,
+    NoteRecord,
+    Provenance,
+    Record,
+    SystemRecord,
+    Utterance,
+)
+from bench.systems import EagerSystem, EngineSystem, System, distinct, example_input
+from distill.corpus.schema import ClipRow, SignClip
+from distill.corpus.store import Corpus
+from distill.run import load_run
+from runtime.errors import BadInput
+
+POSE_MISSING = "pose estimator not included; not measured here"
+POSE_MEASURED = "pose estimator in front of this row: cost as stated in the corpus, not included in the latency"
+PICTURE_SIDE = 96  # pixels
+PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure. `limit_clips` takes that many clips of the split, spread over its lengths."""
+
+    split: str = "test"
+    threads: int = 1
+    target: str = "x86-cpu"
+    against: str | None = None  # the system that all others are compared with; none: the teacher, as the data tell
+    limit_clips: int | None = None
+    timing_clips: int = 24  # distinct clips in the timing rounds, spread over the lengths of the split
+    memory_clips: int = 4
+    examples: int = 6
+    memory: bool = True
+    timing: TimingPlan = TimingPlan()  # noqa: RUF009 (frozen)
+
+
+def measure(
+    systems: Sequence[System],
+    corpus: Corpus,
+    options: Options,
+    runs: Sequence[Any] = (),
+    command: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[Record]:
+    """Measure `systems` on a split of `corpus`; returns all records of a results file.
+
+    systems: opened with `options.threads`. runs: opened run folders (`distill.run.load_run`), for curves, complexity
+    and lineage. progress: called with (stage, done, total). A figure that could not be had is None and its record says
+    why; a system whose times did not settle is kept, marked invalid. Raises `BadInput` for an empty split, two systems
+    of one name, or a clip without what a system reads.
+    """
+    systems = list(systems)
+    distinct(systems)
+    rows = pick_rows(corpus, options.split, options.limit_clips)
+    if not systems:
+        raise BadInput("nothing to measure: name at least one engine or run")
+    command = command_line() if command is None else command
+    origin = provenance(command, corpus=corpus.fingerprint())
+    teacher = find_against(systems, runs, options.against)
+
+    readings = read_all(systems, corpus, rows, progress)
+    timings = time_all(systems, corpus, rows, options, progress)
+    records: list[Record] = [corpus_record(corpus, origin)]
+    for done, system in enumerate(systems):
+        progress(f"size and memory of {system.name}", done, len(systems))
+        records.append(_system_record(system, corpus, rows, readings, timings, teacher, runs, options, origin))
+    records.extend(compare(systems, readings, timings, teacher, origin))
+    records.extend(curve_record(run, origin) for run in runs)
+    records.extend(example_records(corpus, rows, options, readings, origin))
+    records.extend(notes(systems, corpus, rows, options, origin))
+    return records
+
+
+def pick_rows(corpus: Corpus, split: str, limit: int | None = None) -> list[ClipRow]:
+    """Rows of a split in file order; with a limit, those spread evenly over the lengths."""
+    rows = corpus.split(split)
+    if not rows:
+        have = ", ".join(sorted({row.split for row in corpus.rows}))
+        raise BadInput(f"{corpus.folder} has no clips in split '{split}'; it has: {have}")
+    return spread(rows, limit) if limit is not None else rows
+
+
+def spread(rows: Sequence[ClipRow], number: int) -> list[ClipRow]:
+    """At most `number` rows, evenly spread over the lengths from shortest to longest, in the order given."""
+    if number < 1:
+        raise BadInput(f"the number of clips must be positive, not {number}")
+    if number >= len(rows):
+        return list(rows)
+    by_length = sorted(range(len(rows)), key=lambda i: rows[i].frames)
+    chosen = {by_length[round(place)] for place in np.linspace(0, len(rows) - 1, number)}
+    return [row for i, row in enumerate(rows) if i in chosen]
+
+
+def find_against(systems: Sequence[System], runs: Sequence[Any], name: str | None) -> System | None:
+    """The one that all are compared with: as named, else the teacher in full precision, an engine before eager."""
+    if name is not None:
+        found = next((system for system in systems if system.name == name), None)
+        if found is None:
+            raise BadInput(
+                f"no system '{name}' to compare with; there are: {', '.join(system.name for system in systems)}"
+            )
+        return found
+    teacher = lineage.find_teacher([*(system.lineage for system in systems), *(lineage.of_run(run) for run in runs)])
+    if teacher is None:
+        return None
+    own = [system for system in systems if system.lineage.checkpoint == teacher.checkpoint]
+    return min(own, key=lambda system: (system.precision != "fp32", system.runtime == "pytorch"), default=None)
+
+
+def read_all(
+    systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], progress: Callable[[str, int, int], None]
+) -> dict[str, list[Utterance]]:
+    """What each system reads on each clip."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress("reading clips", done, len(rows))
+
+    return accuracy.read_clips(systems, load_clips(systems, corpus, rows), advance)
+
+
+def load_clips(systems: Sequence[System], corpus: Corpus, rows: Iterable[ClipRow]) -> Iterable[SignClip]:
+    """The clips one by one, with what the systems need of them."""
+    kinds = {system.contract.modality for system in systems}
+    return (corpus.load(row, frames="rgb" in kinds, keypoints="keypoints" in kinds) for row in rows)
+
+
+def time_all(
+    systems: Sequence[System],
+    corpus: Corpus,
+    rows: Sequence[ClipRow],
+    options: Options,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Timing]:
+    """Interleaved timings of all systems on clips spread over the lengths."""
+    clips = list(load_clips(systems, corpus, spread(rows, options.timing_clips)))
+    return time_systems(systems, clips, options.threads, options.timing, progress=lambda text: progress(text, 0, 0))
+
+
+def _system_record(
+    system: System,
+    corpus: Corpus,
+    rows: Sequence[ClipRow],
+    readings: dict[str, list[Utterance]],
+    timings: dict[str, Timing],
+    teacher: System | None,
+    runs: Sequence[Any],
+    options: Options,
+    origin: Provenance,
+) -> SystemRecord:
+    timing = timings[system.name]
+    faults = invalid(timing, options.timing)
+    remarks = list(system.notes)
+    complexity = size_of(system, runs, rows)
+    if complexity is None:
+        remarks.append("MACs and parameters not counted: its run folder was not given")
+    memory = None
+    if options.memory:
+        clips = [row.id for row in spread(sorted(rows, key=lambda row: row.frames), options.memory_clips)]
+        try:
+            memory = peak_memory_mb(system.opener, corpus.folder, clips)
+        except MemoryFailed as error:
+            remarks.append(str(error))
+    compared = teacher is not None and teacher.name != system.name
+    pose, pose_note = pose_cost(system, corpus)
+    return SystemRecord(
+        system=system.name,
+        run=system.lineage.run,
+        architecture=system.lineage.architecture,
+        modality=system.contract.modality,  # type: ignore[arg-type]
+        distillation=system.lineage.distillation,
+        runtime=system.runtime,
+        precision=system.precision,
+        target=options.target,
+        valid=not faults,
+        reasons=faults + remarks,
+        wer=accuracy.wer_result(
+            readings[system.name],
+            options.split,
+            teacher.name if teacher and compared else None,
+            readings[teacher.name] if teacher and compared else (),
+        ),
+        latency=timing.latency(),
+        complexity=complexity,
+        peak_memory_mb=memory,
+        pose_ms_per_frame=pose,
+        pose_note=pose_note,
+        provenance=origin.model_copy(update={**system.hashes, "seed": system.lineage.seed}),
+    )
+
+
+def invalid(timing: Timing, plan: TimingPlan) -> list[str]:
+    """Why the times of a system are not to be trusted; empty when they are."""
+    reasons = []
+    if not timing.stable:
+        reasons.append(f"times had not settled after {timing.warmup} warm-up calls")
+    if abs(timing.drift) > plan.drift:
+        reasons.append(f"times changed by {timing.drift:+.0%} between the first and the last half of the rounds")
+    return reasons
+
+
+def size_of(system: System, runs: Sequence[Any], rows: Sequence[ClipRow]) -> Complexity | None:
+    """Complexity of a system in inference form on the clip of median length; None where its network is not at hand."""
+    import torch
+
+    module = system.module
+    if module is None:
+        run = next((run for run in runs if run.checkpoint_hash == system.hashes["checkpoint"]), None)
+        if run is None:
+            return None
+        module = run.model.inference().eval()
+    frames = sorted(row.frames for row in rows)[len(rows) // 2]
+    example = torch.from_numpy(example_input(system.contract, frames))
+    return count(module, example, frames, system.bytes_on_disk)
+
+
+def pose_cost(system: System, corpus: Corpus) -> tuple[float | None, str]:
+    """Cost of the pose estimator in front of a skeleton student, in ms a frame, and what to say of it."""
+    if system.contract.modality != "keypoints":
+        return None, ""
+    known = corpus.metadata.pose_ms_per_frame
+    return known, POSE_MISSING if known is None else POSE_MEASURED
+
+
+def compare(
+    systems: Sequence[System],
+    readings: dict[str, list[Utterance]],
+    timings: dict[str, Timing],
+    teacher: System | None,
+    origin: Provenance,
+) -> list[Record]:
+    """Paired comparisons: distilled with plain, a lower precision with full, every engine with the teacher."""
+    records: list[Record] = []
+
+    def wer(name: str, system: System, against: System) -> None:
+        change = accuracy.difference(readings[system.name], readings[against.name])
+        records.append(
+            ComparisonRecord(
+                name=name,
+                system=system.name,
+                against=against.name,
+                quantity="wer",
+                difference=change,
+                provenance=origin,
+            )
+        )
+
+    def speed(name: str, system: System, against: System) -> None:
+        faster = ratio(timings[system.name], timings[against.name])
+        records.append(
+            ComparisonRecord(
+                name=name,
+                system=system.name,
+                against=against.name,
+                quantity="latency_ratio",
+                ratio=faster,
+                provenance=origin,
+            )
+        )
+
+    for system in systems:
+        for plain in plain_twins(system, systems):
+            wer(f"{system.lineage.distillation} gain, {system.lineage.architecture} {system.precision}", system, plain)
+        full = full_precision(system, systems)
+        if full is not None:
+            wer(f"{system.precision} cost, {system.lineage.run}", system, full)
+            speed(f"{system.precision} speed-up, {system.lineage.run}", system, full)
+        if teacher is not None and system.name != teacher.name:
+            speed(f"{system.name} faster than {teacher.name}", system, teacher)
+    return records
+
+
+def plain_twins(system: System, systems: Sequence[System]) -> list[System]:
+    """The same network without distillation, on the same runtime at the same precision."""
+    plain = lineage.find_plain(system.lineage, [other.lineage for other in systems])
+    if plain is None:
+        return []
+    way = (system.runtime, system.precision)
+    return [other for other in systems if other.lineage == plain and (other.runtime, other.precision) == way]
+
+
+def full_precision(system: System, systems: Sequence[System]) -> System | None:
+    """The FP32 system of the same checkpoint on the same runtime, for a system of lower precision."""
+    if system.precision == "fp32" or not system.hashes["checkpoint"]:
+        return None
+    key = (system.runtime, "fp32", system.hashes["checkpoint"])
+    return next(
+        (other for other in systems if (other.runtime, other.precision, other.hashes["checkpoint"]) == key), None
+    )
+
+
+def corpus_record(corpus: Corpus, origin: Provenance) -> CorpusRecord:
+    """What the clips are."""
+    metadata = corpus.metadata
+    splits = sorted({row.split for row in corpus.rows})
+    return CorpusRecord(
+        name=metadata.name,
+        corpus_kind=metadata.kind,
+        description=metadata.description,
+        keypoint_source=metadata.keypoint_source,
+        clips={split: len(corpus.split(split)) for split in splits},
+        glosses=len(metadata.glosses),
+        signers={split: len({row.signer for row in corpus.split(split)}) for split in splits},
+        frames={split: sum(row.frames for row in corpus.split(split)) for split in splits},
+        fps=Counter(row.fps for row in corpus.rows).most_common(1)[0][0],
+        provenance=origin,
+    )
+
+
+def curve_record(run: Any, origin: Provenance) -> CurveRecord:
+    """The training curve of a run folder."""
+    points = [
+        CurvePoint(
+            epoch=entry["epoch"],
+            seconds=entry["seconds"],
+            losses={name: float(value) for name, value in entry["losses"].items()},
+            dev_wer=entry.get("dev_wer"),
+        )
+        for entry in run.curve
+    ]
+    summary = run.summary
+    return CurveRecord(
+        run=run.recipe.name,
+        points=points,
+        epochs=summary.get("epochs", len(points)),
+        seconds=summary.get("seconds", sum(point.seconds for point in points)),
+        parameters=summary.get("parameters", sum(parameter.numel() for parameter in run.model.parameters())),
+        recipe=_publishable(run.recipe).text(),
+        provenance=origin.model_copy(update={"checkpoint": run.checkpoint_hash, "seed": run.recipe.seed}),
+    )
+
+
+def _publishable(recipe: Any) -> Any:
+    """The recipe without folders of this machine: its teacher by the name of the run alone."""
+    return recipe.model_copy(update={"teacher": Path(recipe.teacher).name}) if recipe.teacher else recipe
+
+
+def example_records(
+    corpus: Corpus, rows: Sequence[ClipRow], options: Options, readings: dict[str, list[Utterance]], origin: Provenance
+) -> list[Record]:
+    """Pictures of a few clips: those on which the systems differ most in their errors, since they tell most."""
+    if options.examples < 1:
+        return []
+    errors = np.array(
+        [[len(item.reference) - item.correct + item.insertions for item in items] for items in readings.values()]
+    )
+    telling = np.argsort(-errors.std(axis=0), kind="stable")
+    with_pictures = [rows[i] for i in telling if rows[i].video][: options.examples]
+    return [
+        ExampleRecord(
+            clip=row.id,
+            split=row.split,
+            reference=row.glosses,
+            signer=row.signer,
+            pictures=pictures(corpus.load(row, keypoints=False).frames),
+            provenance=origin,
+        )
+        for row in with_pictures
+    ]
+
+
+def pictures(frames: np.ndarray | None, number: int = PICTURES, side: int = PICTURE_SIDE) -> list[str]:
+    """JPEG data URIs of `number` frames (T,H,W,3) uint8, evenly spread, each fitted into `side` pixels."""
+    from PIL import Image
+
+    if frames is None:
+        return []
+    places = np.linspace(0, len(frames) - 1, min(number, len(frames))).round().astype(int)
+    uris = []
+    for place in places:
+        image = Image.fromarray(frames[place])
+        image.thumbnail((side, side))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=80)
+        uris.append(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}")
+    return uris
+
+
+def notes(
+    systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], options: Options, origin: Provenance
+) -> list[Record]:
+    """What a reader has to know before believing a figure."""
+    said: list[tuple[str, str]] = []
+    total = len(corpus.split(options.split))
+    if len(rows) < total:
+        said.append(("warning", f"measured on {len(rows)} of the {total} clips of split '{options.split}'"))
+    if corpus.metadata.kind != "videos":
+        said.append(
+            ("info", f"the corpus is {corpus.metadata.kind}: its WERs say nothing of other sign language corpora")
+        )
+    strangers = [system.name for system in systems if system.lineage.corpus and system.lineage.corpus != origin.corpus]
+    if strangers:
+        said.append(("warning", f"not trained on this corpus as it is now: {', '.join(strangers)}"))
+    if any(system.contract.modality == "keypoints" for system in systems) and corpus.metadata.pose_ms_per_frame is None:
+        said.append(
+            ("warning", "latencies of skeleton students leave out the pose estimator, which was not measured here")
+        )
+    return [NoteRecord(level=level, text=text, provenance=origin) for level, text in said]  # type: ignore[arg-type]
+
+
+def open_all(
+    engines: Sequence[str | Path], eager: Sequence[str | Path], runs: Sequence[str | Path], threads: int
+) -> tuple[list[System], list[Any]]:
+    """Open everything that is to be measured; returns the systems, eager ones first, and the run folders.
+
+    An engine belongs to the run whose checkpoint its contract names, if that run is among `runs` or `eager`; else it is
+    measured as a stranger, under the name of its folder. Raises `BadInput` for what cannot be opened.
+    """
+    folders = list(dict.fromkeys(Path(folder).resolve() for folder in (*runs, *eager)))
+    opened = [load_run(folder) for folder in folders]
+    known = {run.checkpoint_hash: lineage.of_run(run) for run in opened}
+    systems: list[System] = [EagerSystem(path, threads) for path in eager]
+    systems.extend(EngineSystem(path, threads, known) for path in engines)
+    return systems, opened

@@ -1,0 +1,186 @@
+"""What can be measured: an engine folder, or a run folder in PyTorch eager mode, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from bench.lineage import Lineage, of_run
+from runtime.contract import Contract, RgbInput
+from runtime.decode import greedy, to_glosses
+from runtime.errors import BadInput, MissingExtra
+from runtime.hashing import sha256_file
+from runtime.preprocess import prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from distill.corpus.schema import SignClip
+
+ENGINE_FILE = "engine.onnx"
+
+
+class System(Protocol):
+    """One recogniser in one precision on one runtime, opened with a number of threads."""
+
+    name: str  # unique among the systems that are measured together
+    lineage: Lineage
+    runtime: str  # pytorch, onnxruntime
+    precision: str
+    contract: Contract
+    opener: Opener
+    hashes: dict[str, str]  # checkpoint, onnx, engine, where known
+    bytes_on_disk: int | None
+    notes: list[str]  # what to know of it
+    module: nn.Module | None  # the network itself, where it is at hand
+
+    def prepare(self, clip: SignClip) -> np.ndarray:
+        """The clip as the network's input (1,T',...) float32."""
+        ...
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
+        ...
+
+    def read(self, x: np.ndarray) -> list[str]:
+        """Glosses of a prepared clip (1,T',...), decoded greedily."""
+        ...
+
+    def recognise(self, clip: SignClip) -> list[str]:
+        """Glosses of a clip, decoded greedily."""
+        ...
+
+
+@dataclass(frozen=True)
+class Opener:
+    """How to open a system again, in this process or in a fresh one."""
+
+    kind: Literal["engine", "eager"]
+    path: str
+    threads: int
+
+
+class _Recogniser:
+    """What all systems do alike around `log_probs`."""
+
+    contract: Contract
+
+    def prepare(self, clip: SignClip) -> np.ndarray:
+        """The clip as the network's input (1,T',...) float32."""
+        return prepare(self.contract, clip.frames, clip.keypoints)
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
+        raise NotImplementedError
+
+    def recognise(self, clip: SignClip) -> list[str]:
+        """Glosses of a clip, decoded greedily."""
+        return self.read(self.prepare(clip))
+
+    def read(self, x: np.ndarray) -> list[str]:
+        """Glosses of a prepared clip (1,T',...), decoded greedily."""
+        return to_glosses(greedy(self.log_probs(x)[0]), self.contract.glosses)
+
+
+class EngineSystem(_Recogniser):
+    """An engine folder (or a bare ONNX file that carries its contract) in its runtime."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None) -> None:
+        """known: lineages by the hash of their checkpoint; an engine of none of them is named as its folder."""
+        from runtime.engine import Engine
+
+        path = Path(path)
+        bare = path.suffix == ".onnx"
+        self.engine = Engine.from_onnx(path, threads) if bare else Engine.open(path, threads)
+        self.contract: Contract = self.engine.contract
+        self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
+        self.precision = str(self.manifest.get("precision", "fp32"))
+        checkpoint = self.contract.sources.get("checkpoint", "")
+        stranger = Lineage(run=path.stem if bare else path.name, checkpoint=checkpoint)
+        self.lineage = (known or {}).get(checkpoint, stranger)
+        self.name = f"{self.lineage.run}-{self.precision}"
+        self.opener = Opener("engine", str(path), threads)
+        file = path if bare else path / ENGINE_FILE
+        self.bytes_on_disk: int | None = file.stat().st_size
+        self.hashes = {
+            "checkpoint": checkpoint,
+            "onnx": sha256_file(file) if bare else str(_find(self.manifest, "onnx") or ""),
+            "engine": "" if bare else sha256_file(file),
+        }
+        self.notes: list[str] = []
+        self.module: nn.Module | None = None
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
+        return self.engine.log_probs(x)
+
+
+class EagerSystem(_Recogniser):
+    """A run folder in PyTorch eager mode: inference form, evaluation mode, no autograd. What papers time."""
+
+    runtime = "pytorch"
+    precision = "fp32"
+
+    def __init__(self, path: str | Path, threads: int) -> None:
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            raise MissingExtra("torch", "bench") from error
+        from distill.run import load_run
+
+        torch.set_num_threads(threads)
+        run = load_run(Path(path))
+        self.contract: Contract = run.contract
+        self.lineage = of_run(run)
+        self.name = f"{self.lineage.run}-eager"
+        self.opener = Opener("eager", str(path), threads)
+        self.hashes = {"checkpoint": run.checkpoint_hash, "onnx": "", "engine": ""}
+        self.bytes_on_disk: int | None = None
+        self.notes: list[str] = []
+        self._network = run.model.inference().eval()
+        self.module: nn.Module | None = self._network
+        self._torch = torch
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
+        with self._torch.inference_mode():
+            return self._network(self._torch.from_numpy(x)).numpy()
+
+
+def reopen(opener: Opener) -> System:
+    """Open a system as `opener` says."""
+    if opener.kind == "engine":
+        return EngineSystem(opener.path, opener.threads)
+    return EagerSystem(opener.path, opener.threads)
+
+
+def example_input(contract: Contract, frames: int) -> np.ndarray:
+    """Zeros of the shape that a clip of `frames` frames has for the network: (1,T',3,H,W) or (1,T',V,5) float32."""
+    spec = contract.input
+    shape = (3, spec.height, spec.width) if isinstance(spec, RgbInput) else (len(spec.joints), 5)
+    return np.zeros((1, contract.padding.total(frames), *shape), dtype=np.float32)
+
+
+def distinct(systems: list[System]) -> None:
+    """Raise `BadInput` when two systems have one name: records could not be told apart."""
+    seen: dict[str, System] = {}
+    for system in systems:
+        if system.name in seen:
+            first, second = seen[system.name].opener.path, system.opener.path
+            raise BadInput(f"two systems are called '{system.name}': {first} and {second}; measure them into two files")
+        seen[system.name] = system
+
+
+def _find(tree: Any, key: str) -> str | None:
+    """The first text under `key` anywhere in a manifest."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get(key), str):
+            return tree[key]
+        return next((found for value in tree.values() if (found := _find(value, key))), None)
+    return None
