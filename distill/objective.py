@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from distill.alignment import pseudo_labels
 from distill.data import Batch
+from distill.losses.crd import ClipContrast
+from distill.losses.crkd import FrameFeature
 from distill.losses.ctc import ctc_loss
 from distill.losses.kd import logit_kd
+from distill.losses.trkd import TemporalRelation
 from distill.models.base import Output, Recogniser
 from distill.models.timeline import trim
 from distill.recipe import Distillation
@@ -26,35 +30,40 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.auxiliary_weight, self.padding = settings, auxiliary_weight, student.padding
-        self.contrast: nn.Module | None = None
-        self.relation: nn.Module | None = None
-        self.adapt: nn.Module | None = None
+        crd, relation = settings.crd, settings.relation
+        self.contrast: ClipContrast | None = None
+        self.relation: TemporalRelation | None = None
+        self.frames: FrameFeature | None = None
         if teacher is None:
             return
-        if settings.crd:
-            from distill.losses.crd import ContrastiveDistillation
-
-            part = settings.crd
-            self.contrast = ContrastiveDistillation(
-                student.feature_dim, teacher.feature_dim, part.width, part.temperature, part.queue
+        dims = student.feature_dim, teacher.feature_dim
+        if crd:
+            self.contrast = ClipContrast(*dims, crd.embed, crd.queue, crd.temperature, crd.margin)
+        if relation:
+            self.relation = TemporalRelation(
+                *dims,
+                hidden=relation.hidden,
+                embed=relation.embed,
+                layers=relation.layers,
+                band=relation.band,
+                adjacency=relation.adjacency,
+                queue=relation.queue,
+                temperature=relation.temperature,
+                margin=relation.margin,
             )
-        if settings.relation:
-            from distill.losses.trkd import RelationDistillation
-
-            link = settings.relation
-            self.relation = RelationDistillation(student.feature_dim, teacher.feature_dim, adjacency=link.adjacency)
         if settings.feature:
-            from distill.losses.crkd import FrameMapDistillation
-
             ours, theirs = student.frame_map_shape, teacher.frame_map_shape
             if ours is None or theirs is None or ours[1:] != theirs[1:]:
-                raise BadInput(f"distillation.feature needs frame maps of equal size: the student's is {ours}, the teacher's {theirs}")
-            self.adapt = FrameMapDistillation(ours[0], theirs[0])
+                raise BadInput(
+                    f"distillation.feature needs frame maps of one height and width; the student's are {ours} (C,h,w), "
+                    f"the teacher's {theirs}: change model.frame_map, strides or input.size"
+                )
+            self.frames = FrameFeature(ours[0], theirs[0])
 
     @property
     def wants_maps(self) -> bool:
         """Whether the teacher's frame maps are needed."""
-        return self.adapt is not None
+        return self.frames is not None
 
     def forward(self, output: Output, batch: Batch, teacher: Knowledge | None = None, ramp: float = 1.0) -> dict[str, Tensor]:
         """Weighted terms by name, scalars; their sum is minimised. `ramp` (0..1) scales the contrastive terms."""
@@ -67,17 +76,25 @@ class Objective(nn.Module):
         return terms
 
     def _knowledge(self, output: Output, batch: Batch, teacher: Knowledge, ramp: float) -> dict[str, Tensor]:
-        settings, terms = self.settings, {}
+        settings = self.settings
+        terms: dict[str, Tensor] = {}
         if settings.kd:
             loss = logit_kd(output.logits, teacher.logits, output.lengths, settings.kd.temperature, settings.kd.drop_blank)
             terms["kd"] = settings.kd.weight * loss
-        if self.contrast is not None and settings.crd:
-            terms["crd"] = ramp * settings.crd.weight * self.contrast(output.features, teacher.features, output.lengths)
-        if self.relation is not None and settings.relation:
-            loss = self.relation(output.features, teacher.features, output.lengths)
+        labels = self._labels(batch, teacher) if self.contrast or self.relation else None
+        if self.contrast and settings.crd:
+            loss = self.contrast(output.features, teacher.features, output.lengths, labels)
+            terms["crd"] = ramp * settings.crd.weight * loss
+        if self.relation and settings.relation:
+            loss = self.relation(output.features, teacher.features, output.lengths, labels)
             terms["relation"] = ramp * settings.relation.weight * loss
-        if self.adapt is not None and settings.feature:
+        if self.frames and settings.feature:
             assert output.frame_maps is not None and teacher.frame_maps is not None
             maps = trim(output.frame_maps, batch.lengths, self.padding.left, self.padding.right)
-            terms["feature"] = settings.feature.weight * self.adapt(maps, teacher.frame_maps)
+            terms["feature"] = settings.feature.weight * self.frames(maps, teacher.frame_maps)
         return terms
+
+    def _labels(self, batch: Batch, teacher: Knowledge) -> Tensor | None:
+        if not self.settings.pseudo_labels:
+            return None
+        return pseudo_labels(teacher.logits, teacher.lengths, batch.targets, batch.target_lengths)

@@ -59,23 +59,22 @@ class LogitTerm(_Part):
 
 
 class ContrastTerm(_Part):
-    """Contrast of clip-level features (CRD in its InfoNCE form, with a queue of earlier teacher features)."""
+    """Contrast of clip-level features (CRD in its InfoNCE form, with a queue of earlier features)."""
 
     weight: float = Field(ge=0)
-    width: int = Field(default=128, ge=8)
-    temperature: float = Field(default=0.07, gt=0)
+    embed: int = Field(default=128, ge=8)
     queue: int = Field(default=4096, ge=0)
+    temperature: float = Field(default=0.07, gt=0)
+    margin: int = Field(default=2, ge=0)  # steps of the same clip this near are no negatives
 
 
-class RelationTerm(_Part):
+class RelationTerm(ContrastTerm):
     """Contrast of temporal relation graphs (TRKD): fixed prior, learned adjacency, or their sum."""
 
-    weight: float = Field(ge=0)
     adjacency: Literal["prior", "learned", "both"] = "both"
-    width: int = Field(default=256, ge=8)
-    radius: int = Field(default=3, ge=1)
-    temperature: float = Field(default=0.07, gt=0)
-    queue: int = Field(default=4096, ge=0)
+    hidden: int = Field(default=256, ge=8)
+    layers: int = Field(default=1, ge=1)
+    band: int = Field(default=2, ge=1)  # reach of the prior, in steps
 
 
 class FeatureTerm(_Part):
@@ -96,6 +95,7 @@ class Distillation(_Part):
     relation: RelationTerm | None = None
     feature: FeatureTerm | None = None
     ramp_epochs: float = Field(default=0, ge=0)  # the contrastive terms grow from 0 to 1 over these
+    pseudo_labels: bool = True  # steps of the anchor's gloss (forced alignment of the teacher) are no negatives
     cache_teacher: bool = False
     cache_views: int = Field(default=1, ge=1)
 
