@@ -16,8 +16,8 @@ def info_nce(
 ) -> Tensor:
     """-mean_i log( exp(a_i.b_i / t) / (exp(a_i.b_i / t) + sum over negatives of exp(a_i.b_j / t)) ); scalar in nats.
 
-    anchors, targets (M,E) unit vectors, row i of both the same step; queue (Q,E) further targets. Negatives of i are all
-    j != i with not excluded (M,M) and all of the queue with not queue_excluded (M,Q).
+    anchors, targets (M,E) unit vectors, row i of both the same step; queue (Q,E) further targets. Negatives of i are
+    the targets j != i without excluded (M,M) and the queue's without queue_excluded (M,Q).
     """
     itself = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
     scores = (anchors @ targets.t()).masked_fill(excluded & ~itself, float("-inf"))
@@ -40,7 +40,7 @@ class EmbeddingQueue(nn.Module):
         self.register_buffer("student", torch.zeros(size, embed))
         self.register_buffer("teacher", torch.zeros(size, embed))
         self.register_buffer("labels", torch.full((size,), UNKNOWN))
-        self.register_buffer("written", torch.zeros((), dtype=torch.int64))  # in all, so the next slot is written % size
+        self.register_buffer("written", torch.zeros((), dtype=torch.int64))  # in all; the next slot is written % size
 
     def __len__(self) -> int:
         return min(int(self.written), self.size)
@@ -54,12 +54,12 @@ class EmbeddingQueue(nn.Module):
     @torch.no_grad()
     def push(self, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
         """Add rows (M,E), (M,E), (M,); the oldest leave."""
-        student, teacher, labels = (rows[-self.size :] if self.size else rows[:0] for rows in (student, teacher, labels))
-        slots = (self.written + torch.arange(len(student), device=self.written.device)) % max(self.size, 1)
-        self.student[slots] = student.to(self.student.dtype)
-        self.teacher[slots] = teacher.to(self.teacher.dtype)
-        self.labels[slots] = labels
-        self.written += len(student)
+        fits = slice(max(len(student) - self.size, 0), None)
+        slots = (self.written + torch.arange(len(student[fits]), device=self.written.device)) % max(self.size, 1)
+        self.student[slots] = student[fits].to(self.student.dtype)
+        self.teacher[slots] = teacher[fits].to(self.teacher.dtype)
+        self.labels[slots] = labels[fits]
+        self.written += len(slots)
 
 
 class StepContrast(nn.Module):
