@@ -37,9 +37,22 @@ def resize_area(frames: np.ndarray, height: int, width: int) -> np.ndarray:
         return frames.astype(np.float32)
     rows, columns = area_weights(frames.shape[1], height), area_weights(frames.shape[2], width)
     if frames.shape[1] % height == 0 and frames.shape[2] % width == 0:
-        down, across = frames.shape[1] // height, frames.shape[2] // width
-        return frames.reshape(len(frames), height, down, width, across, 3).mean(axis=(2, 4), dtype=np.float32)
+        return _block_means(frames, height, width)
     return np.einsum("yh,thwc,xw->tyxc", rows, frames.astype(np.float32), columns, optimize=True)
+
+
+def _block_means(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`resize_area` by whole factors: sums of neighbouring rows, then columns, as integers (far faster than one mean)."""
+    down, across = frames.shape[1] // height, frames.shape[2] // width
+    rows = frames.reshape(len(frames), height, down, -1)
+    total = rows[:, :, 0].astype(np.uint16 if down * across <= 257 else np.uint32)
+    for offset in range(1, down):
+        total += rows[:, :, offset]
+    cells = total.reshape(len(frames), height, width, across, 3)
+    total = cells[:, :, :, 0].copy()
+    for offset in range(1, across):
+        total += cells[:, :, :, offset]
+    return total.astype(np.float32) / np.float32(down * across)
 
 
 def rgb_features(frames: np.ndarray, spec: RgbInput) -> np.ndarray:
