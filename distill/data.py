@@ -172,8 +172,11 @@ def _shift(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.nda
         size = frames.shape[axis]
         reach = round(share * size)
         offset = int(rng.integers(-reach, reach + 1))
-        if offset:
-            frames = frames.take(np.clip(np.arange(size) + offset, 0, size - 1), axis=axis)
+        edge = frames.take([size - 1 if offset > 0 else 0], axis=axis).repeat(abs(offset), axis)
+        if offset > 0:
+            frames = np.concatenate([frames[:, offset:] if axis == 1 else frames[:, :, offset:], edge], axis)
+        elif offset < 0:
+            frames = np.concatenate([edge, frames[:, :offset] if axis == 1 else frames[:, :, :offset]], axis)
     return frames
 
 
