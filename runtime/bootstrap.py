@@ -59,9 +59,7 @@ def _rate(errors: np.ndarray, words: np.ndarray, level: float, resamples: int, s
     return Interval(float(value), float(low), float(high), level, resamples, len(words))
 
 
-def interval(
-    errors: Numbers, words: Numbers, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
+def interval(errors: Numbers, words: Numbers, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Percentile interval of the corpus WER of one system, in percent.
 
     `errors` and `words` hold the errors and the reference words of each clip, (clips,). The same seed gives the same

@@ -39,4 +39,4 @@ def is_number(text: str) -> bool:
 def check_name(what: str, name: str) -> None:
     """Raise `BadInput` when `name` could not stand as one field of a line."""
     if not name or any(character.isspace() for character in name) or name.startswith(COMMENT):
-        raise BadInput(f"{what} {name!r} cannot stand in a ctm or stm file: it must be one word, not beginning with ';;'")
+        raise BadInput(f"{what} {name!r} cannot stand in a ctm or stm file: one word, not beginning with ';;'")
