@@ -67,12 +67,11 @@ def count(module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | 
 
 def count_fvcore(module: nn.Module, example: Tensor) -> FlopCount:
     """MACs by tracing with fvcore, with handles for what it misses: attention, LSTM, GRU, adaptive pooling in 1D."""
-    try:
-        from fvcore.nn import FlopCountAnalysis
-    except ModuleNotFoundError as error:
-        raise MissingExtra("fvcore", "bench") from error
-
     with _quiet():
+        try:
+            from fvcore.nn import FlopCountAnalysis
+        except ModuleNotFoundError as error:
+            raise MissingExtra("fvcore", "bench") from error
         analysis = FlopCountAnalysis(module.eval(), (example,))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**{f"aten::{name}": None for name in POINTWISE})

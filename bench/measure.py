@@ -176,7 +176,9 @@ def _system_record(
 ) -> SystemRecord:
     timing = timings[system.name]
     faults = invalid(timing, options.timing)
-    remarks = list(system.notes)
+    remarks = []
+    if system.target not in ("", options.target):
+        remarks.append(f"compiled for {system.target}, measured as {options.target}")
     complexity = size_of(system, runs, rows)
     if complexity is None:
         remarks.append("MACs and parameters not counted: its run folder was not given")
@@ -410,17 +412,9 @@ def notes(
     total = len(corpus.split(options.split))
     if len(rows) < total:
         said.append(("warning", f"measured on {len(rows)} of the {total} clips of split '{options.split}'"))
-    if corpus.metadata.kind != "videos":
-        said.append(
-            ("info", f"the corpus is {corpus.metadata.kind}: its WERs say nothing of other sign language corpora")
-        )
     strangers = [system.name for system in systems if system.lineage.corpus and system.lineage.corpus != origin.corpus]
     if strangers:
         said.append(("warning", f"not trained on this corpus as it is now: {', '.join(strangers)}"))
-    if any(system.contract.modality == "keypoints" for system in systems) and corpus.metadata.pose_ms_per_frame is None:
-        said.append(
-            ("warning", "latencies of skeleton students leave out the pose estimator, which was not measured here")
-        )
     return [NoteRecord(level=level, text=text, provenance=origin) for level, text in said]  # type: ignore[arg-type]
 
 

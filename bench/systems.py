@@ -35,7 +35,7 @@ class System(Protocol):
     opener: Opener
     hashes: dict[str, str]  # checkpoint, onnx, engine, where known
     bytes_on_disk: int | None
-    notes: list[str]  # what to know of it
+    target: str  # what it was compiled for; "" where it was not compiled
     module: nn.Module | None  # the network itself, where it is at hand
 
     def prepare(self, clip: SignClip) -> np.ndarray:
@@ -113,7 +113,7 @@ class EngineSystem(_Recogniser):
             "onnx": sha256_file(file) if bare else str(_find(self.manifest, "onnx") or ""),
             "engine": "" if bare else sha256_file(file),
         }
-        self.notes: list[str] = []
+        self.target = str(self.manifest.get("target", ""))
         self.module: nn.Module | None = None
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
@@ -126,6 +126,7 @@ class EagerSystem(_Recogniser):
 
     runtime = "pytorch"
     precision = "fp32"
+    target = ""
 
     def __init__(self, path: str | Path, threads: int) -> None:
         try:
@@ -142,7 +143,6 @@ class EagerSystem(_Recogniser):
         self.opener = Opener("eager", str(path), threads)
         self.hashes = {"checkpoint": run.checkpoint_hash, "onnx": "", "engine": ""}
         self.bytes_on_disk: int | None = None
-        self.notes: list[str] = []
         self._network = run.model.inference().eval()
         self.module: nn.Module | None = self._network
         self._torch = torch
