@@ -1,0 +1,1 @@
+"""The report's plots, each one function from records to an SVG figure."""

@@ -1,0 +1,142 @@
+"""The report in one paragraph and four figures, computed from the records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.record import Interval, SystemRecord
+from bench.report import formats
+from bench.report.cast import Cast
+from bench.report.comparisons import Group
+
+TOLERANCE = 0.5  # WER points within which the faster of two students counts as the better one
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A large figure with its unit, what it is of, and its interval or condition."""
+
+    value: str
+    unit: str
+    of: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Sentences, key figures, and the student they speak of."""
+
+    sentences: list[str]
+    figures: list[KeyFigure]
+    best: SystemRecord | None
+
+
+def summarise(cast: Cast, groups: list[Group]) -> Summary:
+    """Teacher, best student, and what distillation brought, each with its interval."""
+    best = best_student(cast)
+    sentences = [*_teacher_sentence(cast), *_student_sentence(best, cast), *_gain_sentences(groups, cast)]
+    if not sentences:
+        sentences = ["The records hold no system with a word error rate and a latency; there is nothing to compare."]
+    return Summary(sentences, _key_figures(best, cast), best)
+
+
+def best_student(cast: Cast) -> SystemRecord | None:
+    """The student with the lowest WER; among those within `TOLERANCE` points of it, the fastest."""
+    rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.students() if s.valid and s.wer and s.latency]
+    if not rows:
+        return None
+    lowest = min(wer for wer, _, _ in rows)
+    return min((ms, s.system, s) for wer, ms, s in rows if wer <= lowest + TOLERANCE)[2]
+
+
+def _teacher_sentence(cast: Cast) -> list[str]:
+    teacher = cast.baseline
+    if teacher is None or teacher.wer is None or teacher.latency is None:
+        return []
+    clips = len(teacher.wer.utterances) or teacher.wer.wer.pairs
+    of = f"the {formats.plural(clips, 'clip')} of the {teacher.wer.split} split" if clips else f"the {teacher.wer.split} split"
+    return [
+        f"On {of}, the teacher reads with a WER of {formats.points(teacher.wer.wer.value)} % "
+        f"{formats.span(teacher.wer.wer.low, teacher.wer.wer.high)} and its {_engine(teacher)} takes "
+        f"{formats.milliseconds(teacher.latency.median_ms)} ms a clip on {teacher.target} "
+        f"({formats.plural(teacher.latency.threads, 'thread')})."
+    ]
+
+
+def _student_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
+    if best is None or best.wer is None or best.latency is None:
+        return []
+    speedup = cast.speedup(best)
+    faster = f", {formats.significant(speedup[0])} times as fast" if speedup and speedup[0] >= 1 else ""
+    pose = ""
+    if best.modality == "keypoints" and best.pose_ms_per_frame is None:
+        pose = ", its pose estimator not included"
+    return [
+        f"The best student, {cast.run_name(best)} as {_article(_engine(best))}, takes "
+        f"{formats.milliseconds(best.latency.median_ms)} ms{faster}{pose}, "
+        f"at a WER of {formats.points(best.wer.wer.value)} %{_lost(best.wer.difference)}."
+    ]
+
+
+def _lost(difference: Interval | None) -> str:
+    if difference is None:
+        return ""
+    word = "more" if difference.value >= 0 else "fewer"
+    text = f": {abs(difference.value):.1f} points {word} than the teacher {formats.signed_span(difference.low, difference.high)}"
+    return text + (", an interval that includes 0" if difference.low <= 0 <= difference.high else "")
+
+
+def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
+    rows = [row for group in groups if group.kind == "Distilled against plain" for row in group.rows if row.difference]
+    sentences = []
+    for row in rows:
+        value = row.difference
+        assert value is not None
+        system, against = cast.systems[row.system], cast.systems[row.against]
+        change = f"{formats.signed(value.value)} points {formats.signed_span(value.low, value.high)}"
+        outcome = {
+            "better": f"lowers its WER: {change}",
+            "worse": f"raises its WER: {change}",
+            "open": f"changes its WER by {change}: the interval includes 0, so no gain is shown at this size",
+        }[row.shown]
+        precision = "" if system.precision == "fp32" else f" ({system.precision.upper()})"
+        sentences.append(f"{system.distillation} on {cast.run_name(against)}{precision} {outcome}.")
+    return sentences
+
+
+def _key_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
+    figures = []
+    teacher = cast.baseline
+    if teacher and teacher.wer:
+        value = teacher.wer.wer
+        figures.append(
+            KeyFigure(formats.points(value.value), "%", "teacher's WER", formats.span(value.low, value.high))
+        )
+    if best is None or best.wer is None:
+        return figures
+    name = cast.full_name(best)
+    value = best.wer.wer
+    figures.append(KeyFigure(formats.points(value.value), "%", f"WER of {name}", formats.span(value.low, value.high)))
+    speedup = cast.speedup(best)
+    if speedup and best.latency and teacher and teacher.latency:
+        times = f"{formats.milliseconds(teacher.latency.median_ms)} → {formats.milliseconds(best.latency.median_ms)} ms a clip"
+        bare = best.modality == "keypoints" and best.pose_ms_per_frame is None
+        detail = f"{times}, pose not included" if bare else times
+        figures.append(KeyFigure(formats.ratio(speedup[0]).rstrip("×"), "×", "as fast as the teacher", detail))
+    if teacher and teacher.complexity and best.complexity:
+        before, after = teacher.complexity, best.complexity
+        detail = f"{formats.scaled(before.macs_per_frame)} → {formats.scaled(after.macs_per_frame)} a frame"
+        share = before.macs_per_frame / after.macs_per_frame if after.macs_per_frame else None
+        if share:
+            figures.append(KeyFigure(formats.ratio(share).rstrip("×"), "×", "fewer MACs", detail))
+    return figures
+
+
+def _engine(system: SystemRecord) -> str:
+    if system.runtime == "pytorch":
+        return f"{system.precision.upper()} model in PyTorch"
+    return f"{system.precision.upper()} engine"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIO' or noun.startswith('FP') else 'a'} {noun}"

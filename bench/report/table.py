@@ -1,0 +1,168 @@
+"""The table against the teacher: which columns there are, and what stands in each cell of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.record import SystemRecord
+from bench.report import formats
+from bench.report.cast import INPUTS, RUNTIMES, Cast
+from bench.report.formats import MISSING
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, and what stands under it in smaller type. `alarm` marks what must not be overlooked."""
+
+    main: str = MISSING
+    detail: str = ""
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: heading, its unit, the group over it, what it means, and how a cell is made."""
+
+    key: str
+    head: str
+    unit: str
+    group: str
+    meaning: str
+    cell: Callable[[SystemRecord, Cast], Cell]
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system of the table."""
+
+    system: SystemRecord
+    cells: dict[str, Cell]
+    starts_group: bool  # first row of its architecture
+    teacher: bool
+    baseline: bool
+
+
+def rows(cast: Cast) -> list[Row]:
+    """All rows in order, teacher first, architectures together."""
+    result: list[Row] = []
+    for system in cast.systems.values():
+        previous = result[-1].system if result else None
+        result.append(
+            Row(
+                system=system,
+                cells={column.key: column.cell(system, cast) for column in COLUMNS},
+                starts_group=previous is not None and previous.architecture != system.architecture,
+                teacher=cast.is_teacher(system),
+                baseline=system is cast.baseline,
+            )
+        )
+    return result
+
+
+def _name(system: SystemRecord, cast: Cast) -> Cell:
+    detail = cast.architecture(system) if cast.is_teacher(system) else system.system
+    return Cell(cast.run_name(system), "INVALID" if not system.valid else detail, alarm=not system.valid)
+
+
+def _input(system: SystemRecord, cast: Cast) -> Cell:
+    return Cell(INPUTS[system.modality])
+
+
+def _distillation(system: SystemRecord, cast: Cast) -> Cell:
+    return Cell(system.distillation or ("" if cast.is_teacher(system) else "none"))
+
+
+def _engine(system: SystemRecord, cast: Cast) -> Cell:
+    return Cell(system.precision.upper(), RUNTIMES.get(system.runtime, system.runtime))
+
+
+def _wer(system: SystemRecord, cast: Cast) -> Cell:
+    if system.wer is None:
+        return Cell()
+    return Cell(formats.points(system.wer.wer.value), formats.span(system.wer.wer.low, system.wer.wer.high))
+
+
+def _difference(system: SystemRecord, cast: Cast) -> Cell:
+    if system.wer is None or system.wer.difference is None:
+        return Cell("" if cast.is_teacher(system) else MISSING)
+    value = system.wer.difference
+    return Cell(formats.signed(value.value), formats.signed_span(value.low, value.high))
+
+
+def _errors(system: SystemRecord, cast: Cast) -> Cell:
+    if system.wer is None:
+        return Cell()
+    counts = (system.wer.substitutions, system.wer.deletions, system.wer.insertions)
+    return Cell(" / ".join(map(str, counts)), f"of {formats.whole(system.wer.reference_words)}")
+
+
+def _clip_time(system: SystemRecord, cast: Cast) -> Cell:
+    if system.latency is None:
+        return Cell()
+    tail = [
+        f"{name} {formats.milliseconds(value)}"
+        for name, value in (("p90", system.latency.p90_ms), ("p99", system.latency.p99_ms))
+        if value is not None
+    ]
+    return Cell(formats.milliseconds(system.latency.median_ms), " · ".join(tail))
+
+
+def _frame_time(system: SystemRecord, cast: Cast) -> Cell:
+    if system.latency is None:
+        return Cell()
+    factor = system.latency.real_time_factor
+    return Cell(formats.milliseconds(system.latency.per_frame_ms), f"RTF {formats.significant(factor, 2)}", factor > 1)
+
+
+def _speedup(system: SystemRecord, cast: Cast) -> Cell:
+    if system is cast.baseline:
+        return Cell("1×", "reference")
+    speedup = cast.speedup(system)
+    if speedup is None:
+        return Cell()
+    return Cell(formats.ratio(speedup[0]), "interleaved" if speedup[1] else "")
+
+
+def _parameters(system: SystemRecord, cast: Cast) -> Cell:
+    if system.complexity is None:
+        return Cell()
+    size = system.complexity.bytes_on_disk
+    return Cell(formats.scaled(system.complexity.parameters), formats.megabytes(size / 1e6) if size else "")
+
+
+def _macs(system: SystemRecord, cast: Cast) -> Cell:
+    return Cell(formats.scaled(system.complexity.macs_per_frame)) if system.complexity else Cell()
+
+
+def _memory(system: SystemRecord, cast: Cast) -> Cell:
+    return Cell(formats.milliseconds(system.peak_memory_mb))
+
+
+def _pose(system: SystemRecord, cast: Cast) -> Cell:
+    if system.modality == "rgb":
+        return Cell("none", "needs no pose")
+    if system.pose_ms_per_frame is None:
+        return Cell("not incl.", "", alarm=True)
+    return Cell(f"+{_THIN}{formats.milliseconds(system.pose_ms_per_frame)}", "a frame")
+
+
+_THIN = "\u202f"
+
+COLUMNS: tuple[Column, ...] = (
+    Column("system", "System", "", "", "The recogniser, and its name in the records.", _name, numeric=False),
+    Column("input", "Input", "", "", "What it reads: frames or a skeleton.", _input, numeric=False),
+    Column("distillation", "Distilled", "", "", "The distillation added to CTC.", _distillation, numeric=False),
+    Column("engine", "Engine", "", "", "Precision and runtime.", _engine, numeric=False),
+    Column("wer", "WER", "%", "Accuracy", "Word error rate and its bootstrap interval.", _wer),
+    Column("difference", "to teacher", "points", "Accuracy", "Its WER less the teacher's, paired over clips.", _difference),
+    Column("errors", "S / D / I", "words", "Accuracy", "Substitutions, deletions, insertions.", _errors),
+    Column("clip_time", "a clip", "ms", "Time, batch 1", "Median of one call over one clip.", _clip_time),
+    Column("frame_time", "a frame", "ms", "Time, batch 1", "Time over frames; RTF is time over duration.", _frame_time),
+    Column("speedup", "speed-up", "", "Time, batch 1", "Against the teacher's FP32 engine.", _speedup),
+    Column("pose", "pose", "ms", "Time, batch 1", "Pose estimator in front of it, not in the times.", _pose),
+    Column("parameters", "params", "on disk", "Size", "Trained parameters in inference form.", _parameters),
+    Column("macs", "MACs", "a frame", "Size", "Multiply-accumulates a frame.", _macs),
+    Column("memory", "memory", "peak MB", "Size", "Peak resident memory of the process.", _memory),
+)

@@ -1,0 +1,93 @@
+"""Everything that the page and the Markdown show, computed once from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.record import CorpusRecord, CurveRecord, NoteRecord, Record, RefusalRecord
+from bench.report import comparisons, examples, methods, palette, summary, table, warnings
+from bench.report.cast import Cast, gather_cast
+from bench.report.plots import breakdown, curves, tradeoff
+from bench.report.plots.svg import Plot
+
+
+@dataclass(frozen=True)
+class Report:
+    """The view model. Templates lay it out and compute nothing."""
+
+    title: str
+    subtitle: str
+    cast: Cast
+    styles: dict[str, palette.Style]
+    summary: summary.Summary
+    warnings: list[warnings.Warning]
+    columns: tuple[table.Column, ...]
+    rows: list[table.Row]
+    comparisons: list[comparisons.Group]
+    tradeoffs: list[Plot]
+    training: list[Plot]
+    examples: list[examples.Example]
+    corpora: list[CorpusRecord]
+    refusals: list[RefusalRecord]
+    notes: list[str]
+    runs: list[CurveRecord]
+    methods: list[methods.Method]
+    origins: list[methods.Origin]
+    sources: list[methods.Source]
+
+    @property
+    def plots(self) -> list[Plot]:
+        """All plots, in the order of the page."""
+        return [*self.tradeoffs, *self.training]
+
+
+def view(records: Sequence[Record]) -> Report:
+    """Build the view model. Raises `BadInput` for records that contradict each other or carry no real pictures."""
+    cast = gather_cast(records)
+    teacher = cast.baseline.architecture if cast.baseline else None
+    styles = palette.styles([system.architecture for system in cast.systems.values()], teacher)
+    groups = comparisons.groups(records, cast)
+    corpora = [record for record in records if isinstance(record, CorpusRecord)]
+    trade = (
+        tradeoff.wer_against_latency(cast, styles),
+        tradeoff.wer_against_macs(cast, styles),
+        breakdown.latency_breakdown(cast, styles),
+    )
+    training = (curves.dev_wer_curves(records, cast, styles), curves.loss_curves(records, cast))
+    return Report(
+        title=_title(cast),
+        subtitle=_subtitle(records, cast, corpora),
+        cast=cast,
+        styles=styles,
+        summary=summary.summarise(cast, groups),
+        warnings=warnings.gather_warnings(records, cast, groups),
+        columns=table.COLUMNS,
+        rows=table.rows(cast),
+        comparisons=groups,
+        tradeoffs=[plot for plot in trade if plot],
+        training=[plot for plot in training if plot],
+        examples=examples.gather_examples(records, cast),
+        corpora=corpora,
+        refusals=[record for record in records if isinstance(record, RefusalRecord)],
+        notes=[record.text for record in records if isinstance(record, NoteRecord) and record.level == "info"],
+        runs=[record for record in records if isinstance(record, CurveRecord)],
+        methods=methods.methods(cast),
+        origins=methods.origins(records),
+        sources=methods.sources(records, cast),
+    )
+
+
+def _title(cast: Cast) -> str:
+    if not cast.systems:
+        return "What the records hold"
+    return "The students against their teacher" if cast.students() else "The systems measured"
+
+
+def _subtitle(records: Sequence[Record], cast: Cast, corpora: list[CorpusRecord]) -> str:
+    """Corpus, target, CPU and the day of the last record."""
+    parts = [corpus.name for corpus in corpora]
+    parts += dict.fromkeys(system.target for system in cast.systems.values())
+    parts += dict.fromkeys(r.provenance.host["cpu"] for r in records if "cpu" in r.provenance.host)
+    days = sorted(r.provenance.time[:10] for r in records)
+    return " · ".join([*parts, days[-1]])
