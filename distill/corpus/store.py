@@ -82,7 +82,7 @@ class Corpus:
             if frames and row.video:
                 clip.frames = read_frames(self.path(row.video))
             if keypoints and row.keypoints:
-                clip.keypoints = self._read_keypoints(self.path(row.keypoints))
+                clip.keypoints = self.read_keypoints(self.path(row.keypoints))
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
         for array, what in ((clip.frames, "frames"), (clip.keypoints, "keypoints")):
@@ -90,14 +90,17 @@ class Corpus:
                 raise BadInput(f"{where}: the row says {row.frames} frames, its {what} have {len(array)}")
         return clip
 
-    def _read_keypoints(self, path: Path) -> np.ndarray:
+    def read_keypoints(self, path: Path) -> np.ndarray:
+        """(T,V,3) float32 from a file; raises `BadInput` if it is missing, broken or not of this corpus' layout."""
         try:
             array = np.load(path, allow_pickle=False)
+        except FileNotFoundError as error:
+            raise BadInput(f"missing file {path}") from error
         except (OSError, ValueError, EOFError) as error:
             raise BadInput(f"cannot read keypoints {path}: {error}") from error
         expected = len(self.metadata.keypoint_layout)
-        if array.ndim != 3 or array.shape[1:] != (expected, 3):
-            raise BadInput(f"keypoints {path} have shape {array.shape}; the layout asks for (T,{expected},3)")
+        if array.ndim != 3 or array.shape[1:] != (expected, 3) or array.dtype.kind not in "fiu":
+            raise BadInput(f"keypoints {path} are {array.shape} {array.dtype}; the layout asks for (T,{expected},3)")
         return array.astype(np.float32)
 
     def __iter__(self) -> Iterator[SignClip]:

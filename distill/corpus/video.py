@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +15,68 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 def read_frames(path: Path) -> np.ndarray:
     """(T,H,W,3) uint8 RGB. Raises `BadInput` that names the file."""
+    if path.suffix == ".npy" and path.is_file():
+        return np.array(_map_array(path))
+    frames = list(iterate_frames(path))
+    if len({frame.shape for frame in frames}) > 1:
+        raise BadInput(f"the frames of {path} differ in size")
+    return np.stack(frames)
+
+
+def iterate_frames(path: Path) -> Iterator[np.ndarray]:
+    """Frames (H,W,3) uint8 RGB one by one, upright; at least one. Raises `BadInput`, at the end for a truncated video."""
     if path.is_dir():
-        return _read_folder(path)
+        for image in images_in(path):
+            yield next(_decode(image))
+    elif not path.exists():
+        raise BadInput(f"missing file {path}")
+    elif path.suffix == ".npy":
+        yield from _map_array(path)
+    else:
+        yield from _decode(path)
+
+
+def count_frames(path: Path) -> int:
+    """Number of frames, in the cheapest way that notices a broken file: array header, packets of the video, images decoded."""
+    if path.is_file() and path.suffix == ".npy":
+        return len(_map_array(path))
+    if path.is_dir() or not path.exists():
+        return sum(1 for _ in iterate_frames(path))
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        promised = stream.frames
+        try:
+            packets = [packet for packet in container.demux(stream) if packet.size]
+        except _av().FFmpegError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    if packets and len(packets) == promised and not any(packet.is_corrupt for packet in packets):
+        return promised
+    return sum(1 for _ in iterate_frames(path))  # no count in the header, or something is wrong: look closely
+
+
+def frame_rate(path: Path) -> float | None:
+    """Frames a second by the container of a video; None if it does not say, and for folders and arrays."""
+    if path.is_dir() or path.suffix == ".npy":
+        return None
     if not path.exists():
         raise BadInput(f"missing file {path}")
-    if path.suffix == ".npy":
-        return _read_array(path)
-    return _read_video(path)
+    with _open(path) as container:
+        rate = container.streams.video[0].average_rate
+    return float(rate) if rate else None
 
 
-def _read_array(path: Path) -> np.ndarray:
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder in the order of their names. Raises `BadInput` if there are none."""
+    names = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+    if not names:
+        raise BadInput(f"folder {folder} has no images")
+    return names
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """The array memory-mapped, so that looking at its shape reads its header only."""
     try:
-        frames = np.load(path, allow_pickle=False)
+        frames = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"cannot read frames {path}: {error}") from error
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
@@ -32,33 +84,42 @@ def _read_array(path: Path) -> np.ndarray:
     return frames
 
 
-def _read_video(path: Path) -> np.ndarray:
+def _av() -> Any:
     try:
         import av
     except ImportError as error:
         raise MissingExtra("av", "train") from error
+    av.logging.set_level(av.logging.PANIC)  # a broken file is reported once, by us
+    return av
+
+
+def _open(path: Path) -> Any:
+    """The opened container; it has a video stream."""
+    av = _av()
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise BadInput(f"{path} has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-            promised = stream.frames
-    except av.FFmpegError as error:
-        raise BadInput(f"cannot decode {path}: {error.strerror}") from error
-    if not frames:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise BadInput(f"cannot decode {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not container.streams.video:
+        container.close()
+        raise BadInput(f"{path} has no video stream")
+    return container
+
+
+def _decode(path: Path) -> Iterator[np.ndarray]:
+    count = 0
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        promised = stream.frames
+        try:
+            for frame in container.decode(stream):
+                count += 1
+                # Telephones film sideways and say so in the stream; players turn the picture, so do we.
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+        except _av().FFmpegError as error:
+            raise BadInput(f"cannot decode {path} after frame {count}: {error.strerror}") from error
+    if not count:
         raise BadInput(f"{path} has no frame that can be decoded")
-    if promised and len(frames) < promised:
-        raise BadInput(f"{path} is truncated: it promises {promised} frames, {len(frames)} can be decoded")
-    return np.stack(frames)
-
-
-def _read_folder(path: Path) -> np.ndarray:
-    names = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-    if not names:
-        raise BadInput(f"folder {path} has no images")
-    frames = [_read_video(file)[0] for file in names]
-    if len({frame.shape for frame in frames}) > 1:
-        raise BadInput(f"images in {path} differ in size")
-    return np.stack(frames)
+    if promised and count < promised:
+        raise BadInput(f"{path} is truncated: it promises {promised} frames, {count} can be decoded")
