@@ -25,16 +25,20 @@ def score(
     """Word error rate with substitutions, deletions and insertions, counted exactly as NIST sclite counts."""
     rules = load_protocol(protocol)
     result = score_files(hypothesis, reference, rules)
-    if result.unanswered:
-        some = ", ".join(result.unanswered[:3]) + (", ..." if len(result.unanswered) > 3 else "")
-        print(
-            f"signedge score: {len(result.unanswered)} of {len(result.utterances)} utterances have no line in "
-            f"{hypothesis} ({some}); each counts as {rules.empty_word or 'deletions'}",
-            file=sys.stderr,
-        )
+    counts_as = rules.empty_word or "deletions"
+    _warn(result.unanswered, f"have no line in {hypothesis}; each counts as {counts_as}")
+    _warn(result.wordless, f"have no words in {reference}; all that was recognised there counts as insertions")
+    _warn(result.misordered, f"have words out of time order: {protocol} sorts start times as text, 10.0 before 9.0")
     if as_json:
         print(json.dumps(result.as_json(), ensure_ascii=False))
         return
     from bench.score.summary import show
 
     show(result, protocol, rules)
+
+
+def _warn(utterances: list[str], what: str) -> None:
+    """One line on stderr that says how many utterances are concerned and names the first."""
+    if utterances:
+        some = ", ".join(utterances[:3]) + (", ..." if len(utterances) > 3 else "")
+        print(f"signedge score: warning: {len(utterances)} utterance(s) ({some}) {what}", file=sys.stderr)

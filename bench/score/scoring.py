@@ -31,6 +31,8 @@ class Score:
     total: Counts
     utterances: list[ScoredUtterance]
     unanswered: list[str]  # utterances of the reference without a line in the hypothesis
+    wordless: list[str]  # utterances whose reference has no words: they can only hold insertions
+    misordered: list[str]  # utterances whose words the protocol puts in another order than their times do
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints; `wer` in percent."""
@@ -77,7 +79,19 @@ def score(words: Iterable[CtmWord], references: Mapping[str, StmUtterance], prot
         total=sum((scored.counts for scored in utterances), Counts()),
         utterances=utterances,
         unanswered=[name for name in references if name not in answered],
+        wordless=[name for name, reference in references.items() if not reference.words],
+        misordered=_misordered(words) if protocol.sort_words else [],
     )
+
+
+def _misordered(words: list[CtmWord]) -> list[str]:
+    """Utterances whose start times have another order as text than as numbers, as 9.50 and 10.00 have."""
+    starts: dict[str, list[str]] = {}
+    for word in words:
+        starts.setdefault(word.utterance, []).append(word.start)
+    return [
+        name for name, texts in starts.items() if sorted(texts) != sorted(texts, key=lambda text: (float(text), text))
+    ]
 
 
 def _check_known(

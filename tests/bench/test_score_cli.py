@@ -44,8 +44,8 @@ def test_json_is_all_that_is_on_stdout(files: tuple[str, str], capsys: pytest.Ca
             {"id": "u3", "correct": 0, "substitutions": 1, "deletions": 1, "insertions": 0},
         ],
     }
-    assert "1 of 3 utterances have no line" in printed.err
-    assert "(u3); each counts as [EMPTY]" in printed.err
+    assert "warning: 1 utterance(s) (u3) have no line" in printed.err
+    assert "each counts as [EMPTY]" in printed.err
 
 
 def test_the_summary_shows_rate_interval_counts_and_the_worst(
@@ -94,6 +94,20 @@ def test_bad_input_is_one_line_on_stderr_and_exit_2(
     assert printed.out == ""
     assert message in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+def test_what_may_mislead_is_said_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "h.ctm").write_text("a 1 9.50 0.1 X\na 1 10.00 0.1 Y\nb 1 0.00 0.1 X\nc 1 0.00 0.1 X\n")
+    (tmp_path / "r.stm").write_text("a 1 s 0 99 X Y\nb 1 s 0 99\nc 1 s 0 99 X\n")
+    words = [str(tmp_path / "h.ctm"), str(tmp_path / "r.stm"), "--json"]
+    assert signedge.main(["score", "--protocol", "phoenix2014", *words]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["utterances"][1]["insertions"] == 1
+    wordless, misordered = printed.err.splitlines()
+    assert "(b) have no words in" in wordless
+    assert "(a) have words out of time order" in misordered
+    assert signedge.main(["score", *words]) == 0
+    assert "out of time order" not in capsys.readouterr().err
 
 
 def test_an_absent_file_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
