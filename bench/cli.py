@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bench.provenance import usable_cores
-from runtime.errors import BadInput
+from devices import profile
+from devices.host import detect
+from runtime.engine import available_threads
+from runtime.errors import BadInput, Refused
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,9 +51,10 @@ def bench(
 
     if not engines and not eager:
         raise BadInput("nothing to measure: name engine folders, or run folders with --eager")
+    check_target(target)
     options = Options(
         split=split,
-        threads=threads or usable_cores(),
+        threads=threads or available_threads(),
         target=target,
         against=against,
         limit_clips=limit_clips,
@@ -73,3 +76,12 @@ def bench(
         )
     write_records(out, records)
     typer.echo(f"{len(records)} records of {len(systems)} systems in {out}")
+
+
+def check_target(target: str) -> None:
+    """Raise `BadInput` for an unknown target and `Refused` for one that this machine cannot be."""
+    wanted, machine = profile.load(target), detect().machine
+    if machine not in wanted.machines:
+        raise Refused(
+            f"target '{target}' is a machine of {' or '.join(wanted.machines)}, this one is {machine}: measure there"
+        )

@@ -1,4 +1,4 @@
-"""A small stage for the measuring tests: a corpus of noise, runs with random weights, engines of one layer. Nothing here was trained."""
+"""A stage for the measuring tests: a corpus of noise, runs with random weights, engines of one layer. Nothing was trained."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def write_run(
     (folder / "recipe.yaml").write_text(recipe.text())
     (folder / "contract.json").write_text(contract.to_json())
     (folder / "weights.pt").write_bytes(buffer.getvalue())
-    points = [{"epoch": i + 1, "seconds": 1.5, "losses": {"ctc": 3.0 - i}, "dev_wer": None if i == 0 else 90.0} for i in range(2)]
+    points = [
+        {"epoch": i + 1, "seconds": 1.5, "losses": {"ctc": 3.0 - i}, "dev_wer": None if i == 0 else 90.0}
+        for i in range(2)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
     summary = {
         "name": folder.name,
@@ -103,7 +106,9 @@ def write_run(
     return checkpoint
 
 
-def write_engine(folder: Path, checkpoint: str, precision: str = "fp32", target: str = "x86-cpu", rgb: bool = False, seed: int = 0) -> Path:
+def write_engine(
+    folder: Path, checkpoint: str, precision: str = "fp32", target: str = "x86-cpu", rgb: bool = False, seed: int = 0
+) -> Path:
     """An engine folder whose network is a mean over 4 frames and one random linear layer."""
     folder.mkdir(parents=True)
     file = folder / "engine.onnx"

@@ -76,7 +76,9 @@ def test_attention_with_other_lengths_of_keys():
 
 
 def test_convolutions_with_groups_strides_and_padding():
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4, padding=1)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4, padding=1)
+    ).eval()
     found = count(network, torch.rand(1, 3, 16, 16), frames=1)
     expected = 8 * 8 * 8 * 3 * 9 + 8 * 8 * 8 * 2 * 9
     assert [counter.macs for counter in found.counts] == [expected, expected]

@@ -94,9 +94,13 @@ def test_warm_up_is_bounded_and_says_that_times_did_not_settle():
 
 def test_rounds_stop_at_the_most_samples_or_when_time_is_up():
     clock = Clock()
-    quick = run([Slow("a", clock, lambda call, frames: 1)], clips(10, 20), clock, min_samples=4, max_samples=40, seconds=1e9)
+    quick = run(
+        [Slow("a", clock, lambda call, frames: 1)], clips(10, 20), clock, min_samples=4, max_samples=40, seconds=1e9
+    )
     assert quick["a"].times.size == 40
-    long = run([Slow("a", clock, lambda call, frames: 1000)], clips(10, 20), clock, min_samples=4, max_samples=40, seconds=20)
+    long = run(
+        [Slow("a", clock, lambda call, frames: 1000)], clips(10, 20), clock, min_samples=4, max_samples=40, seconds=20
+    )
     assert long["a"].times.size == 16  # a round takes 6 s; the fourth is the last that starts within 20 s
 
 

@@ -23,7 +23,7 @@ def test_an_engine_needs_less_than_pytorch_and_the_parents_memory_does_not_count
 
 def test_a_process_that_fails_is_an_error_with_its_last_words(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", clips=1)
-    with pytest.raises(MemoryFailed, match="peak memory not measured: .*not an engine folder"):
+    with pytest.raises(MemoryFailed, match=r"peak memory not measured: .*not an engine folder"):
         peak_memory_mb(Opener("engine", str(tmp_path / "nothing"), 1), corpus.folder, ["clip0"])
 
 

@@ -19,8 +19,15 @@ def lineage_of(folder):
 def test_an_engine_reads_clips_and_knows_what_it_is(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
     system = EngineSystem(write_engine(tmp_path / "some.engine", "c1", "int8"), threads=1)
-    assert (system.name, system.runtime, system.precision, system.target) == ("some.engine-int8", "onnxruntime", "int8", "x86-cpu")
-    assert system.hashes["checkpoint"] == "c1" and system.hashes["onnx"] == "0" * 64 and len(system.hashes["engine"]) == 64
+    assert (system.name, system.runtime, system.precision, system.target) == (
+        "some.engine-int8",
+        "onnxruntime",
+        "int8",
+        "x86-cpu",
+    )
+    assert (
+        system.hashes["checkpoint"] == "c1" and system.hashes["onnx"] == "0" * 64 and len(system.hashes["engine"]) == 64
+    )
     assert system.bytes_on_disk == (tmp_path / "some.engine/engine.onnx").stat().st_size
     clip = corpus.load(corpus.rows[0], frames=False)
     log_probs = system.log_probs(system.prepare(clip))

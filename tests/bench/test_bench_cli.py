@@ -1,0 +1,58 @@
+"""`signedge bench` as a person calls it."""
+
+from __future__ import annotations
+
+import pytest
+from bench_stage import write_corpus, write_engine, write_run
+
+from bench.record import SystemRecord, read_records
+from devices.host import detect
+from signedge import main
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cli")
+    corpus = write_corpus(root / "corpus", clips=3)
+    checkpoint = write_run(root / "light", corpus.fingerprint())
+    write_engine(root / "engine", checkpoint)
+    return root
+
+
+def test_engines_and_eager_runs_become_a_results_file(stage, capsys):
+    words = ["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/results.jsonl"]
+    status = main([*words, "--eager", f"{stage}/light", "--threads", "1", "--seconds", "0", "--limit-clips", "2"])
+    assert status == 0 and "2 systems" in capsys.readouterr().out
+    rows = [record for record in read_records(stage / "results.jsonl") if isinstance(record, SystemRecord)]
+    assert [row.system for row in rows] == ["light-eager", "light-fp32"]
+    assert all(row.latency.threads == 1 and row.latency.samples >= 64 and row.latency.p90_ms for row in rows)
+    assert all(row.peak_memory_mb > 10 and len(row.wer.utterances) == 2 for row in rows)
+    assert str(stage) not in (stage / "results.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--corpus", "{}/corpus"], "nothing to measure"),
+        (["{}/engine", "--corpus", "{}/nothing"], "not a corpus folder"),
+        (["{}/nothing", "--corpus", "{}/corpus"], "nothing is not an engine folder"),
+        (["{}/engine", "--corpus", "{}/corpus", "--split", "dev"], "no clips in split 'dev'"),
+        (["{}/engine", "--corpus", "{}/corpus", "--against", "nobody"], "no system 'nobody'"),
+        (["{}/engine", "--corpus", "{}/corpus", "--eager", "{}/engine"], "not a run folder"),
+        (["{}/engine", "{}/engine", "--corpus", "{}/corpus"], "two systems are called"),
+        (["{}/engine", "--corpus", "{}/corpus", "--target", "toaster"], "no target 'toaster'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(stage, capsys, words, message):
+    out = stage / "absent.jsonl"
+    assert main(["bench", *(word.format(stage) for word in words), "--out", str(out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+    assert not out.exists()
+
+
+def test_a_target_that_this_machine_is_not_is_refused(stage, capsys):
+    words = ["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/absent.jsonl"]
+    foreign = "jetson" if detect().machine == "x86_64" else "x86-cpu"
+    assert main([*words, "--target", foreign]) == 3
+    assert "measure there" in capsys.readouterr().err and not (stage / "absent.jsonl").exists()
