@@ -23,7 +23,10 @@ Progress = Callable[[Iterable[ClipRow], int], Iterable[ClipRow]]
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong with one row: its line in clips.jsonl (0: the corpus as a whole), clip id ("" if unknown), what is wrong."""
+    """One thing wrong with a row.
+
+    `line` in clips.jsonl (0: the corpus as a whole), `clip` id ("" if unknown), `message`: what is wrong.
+    """
 
     line: int
     clip: str
@@ -35,9 +38,10 @@ class Fault:
 
 
 def check(corpus: Corpus, progress: Progress = lambda rows, total: rows) -> list[Fault]:
-    """All faults of a corpus opened with `strict=False`, in the order of its lines; several of one row if it has several.
+    """All faults of a corpus opened with `strict=False`, in the order of its lines; a row may have several.
 
-    Arrays of frames are judged by their headers, videos by their packets (decoded where those leave doubt), keypoints in full.
+    Arrays of frames are judged by their headers, videos by their packets (decoded where those leave doubt), keypoints
+    in full.
     """
     faults = [Fault(line, "", message) for line, message in corpus.faults]
     if not corpus.rows:
@@ -46,12 +50,13 @@ def check(corpus: Corpus, progress: Progress = lambda rows, total: rows) -> list
         faults.append(Fault(0, "", "no clip is in the train split"))
     for row in progress(corpus.rows, len(corpus.rows)):
         line = corpus.lines[row.id]
-        faults += [Fault(line, row.id, message) for message in (*_gloss_faults(row, corpus), *_data_faults(row, corpus))]
+        messages = [*_gloss_faults(row, corpus), *_data_faults(row, corpus)]
+        faults += [Fault(line, row.id, message) for message in messages]
     return sorted([*faults, *_overlaps(corpus)])
 
 
 def warnings(corpus: Corpus) -> list[str]:
-    """What is allowed but should be known: signers in both train and a held-out split, held-out glosses never trained on."""
+    """What is allowed but should be known: signers of a held-out split that train has too, glosses that it has not."""
     train = corpus.split("train")
     signers, trained = {row.signer for row in train if row.signer}, {gloss for row in train for gloss in row.glosses}
     result = []
@@ -68,7 +73,9 @@ def warnings(corpus: Corpus) -> list[str]:
     return result
 
 
-def usable_rows(corpus: Corpus, skip: bool, progress: Progress = lambda rows, total: rows) -> tuple[list[ClipRow], list[Fault]]:
+def usable_rows(
+    corpus: Corpus, skip: bool, progress: Progress = lambda rows, total: rows
+) -> tuple[list[ClipRow], list[Fault]]:
     """Rows without fault, and the faults of the others, of a corpus opened with `strict=False`.
 
     Raises `BadInput` that sums the faults up unless they may be skipped; faults of the corpus as a whole never may.
@@ -80,9 +87,8 @@ def usable_rows(corpus: Corpus, skip: bool, progress: Progress = lambda rows, to
     lines = sorted({fault.line for fault in faults})
     if faults and not skip:
         more = f"; {len(lines) - 1} more bad row{'s' if len(lines) > 2 else ''}" if len(lines) > 1 else ""
-        raise BadInput(
-            f"{corpus.folder}: {faults[0]}{more}; see `signedge corpus check {corpus.folder}`, or skip them with --skip-bad-clips"
-        )
+        hint = f"see `signedge corpus check {corpus.folder}`, or skip them with --skip-bad-clips"
+        raise BadInput(f"{corpus.folder}: {faults[0]}{more}; {hint}")
     rows = [row for row in corpus.rows if corpus.lines[row.id] not in set(lines)]
     if not any(row.split == "train" for row in rows):
         raise BadInput(f"{corpus.folder}: no clip of the train split is left once bad rows are skipped ({faults[0]})")
@@ -107,7 +113,8 @@ def _gloss_faults(row: ClipRow, corpus: Corpus) -> list[str]:
         faults.append(f"'{BLANK}' is CTC's blank and no gloss")
     steps, needed = -(-row.frames // FRAMES_A_STEP), ctc_steps(row.glosses)
     if steps < needed:
-        faults.append(f"too short for its glosses under CTC: {row.frames} frames give {steps} output steps, {needed} are needed")
+        given = f"{row.frames} frames give {steps} output steps"
+        faults.append(f"too short for its glosses under CTC: {given}, {needed} are needed")
     return faults
 
 
@@ -138,7 +145,8 @@ def _keypoint_count(corpus: Corpus) -> Callable[[Path], int]:
         keypoints = corpus.read_keypoints(path)
         bad = np.flatnonzero(~np.isfinite(keypoints).all(axis=(1, 2)))
         if len(bad):
-            raise BadInput(f"keypoints {path} hold NaN or infinity in {len(bad)} of {len(keypoints)} frames, first in frame {bad[0]}")
+            where = f"in {len(bad)} of {len(keypoints)} frames, first in frame {bad[0]}"
+            raise BadInput(f"keypoints {path} hold NaN or infinity {where}")
         return len(keypoints)
 
     return count
@@ -154,8 +162,8 @@ def _overlaps(corpus: Corpus) -> list[Fault]:
                 continue
             earlier = first.setdefault(corpus.path(name).resolve(), row)
             if earlier.split != row.split:
-                line = corpus.lines[earlier.id]
-                faults.append(Fault(corpus.lines[row.id], row.id, f"{name} is in {row.split} and, on line {line}, in {earlier.split}"))
+                message = f"{name} is in {row.split} and, on line {corpus.lines[earlier.id]}, in {earlier.split}"
+                faults.append(Fault(corpus.lines[row.id], row.id, message))
     return faults
 
 
@@ -166,7 +174,11 @@ def summary(corpus: Corpus) -> dict[str, dict[str, float]]:
         rows = corpus.split(split)
         words = Counter(gloss for row in rows for gloss in row.glosses)
         table[split] = {
-            "clips": len(rows), "glosses": sum(words.values()), "vocabulary": len(words), "signers": len({row.signer for row in rows} - {""}),
-            "frames": sum(row.frames for row in rows), "minutes": round(sum(row.frames / row.fps for row in rows) / 60, 2),
-        }  # fmt: skip
+            "clips": len(rows),
+            "glosses": sum(words.values()),
+            "vocabulary": len(words),
+            "signers": len({row.signer for row in rows} - {""}),
+            "frames": sum(row.frames for row in rows),
+            "minutes": round(sum(row.frames / row.fps for row in rows) / 60, 2),
+        }
     return table

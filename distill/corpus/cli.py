@@ -47,7 +47,9 @@ def check(
 
 
 def _describe(name: str, splits: dict[str, dict[str, float]]) -> str:
-    parts = [f"{split} {row['clips']:.0f} clips, {row['glosses']:.0f} glosses, {row['minutes']} min" for split, row in splits.items()]
+    parts = [
+        f"{split} {row['clips']} clips, {row['glosses']} glosses, {row['minutes']} min" for split, row in splits.items()
+    ]
     return f"{name}: {'; '.join(parts)}"
 
 
@@ -57,11 +59,15 @@ def _count(number: int, what: str) -> str:
 
 @app.command("import")
 def import_videos(
-    manifest: Annotated[Path, typer.Argument(help="a .csv, .tsv or .jsonl with columns path, glosses, split; id, signer, fps, keypoints if you like")],
+    manifest: Annotated[
+        Path, typer.Argument(help="a .csv, .tsv or .jsonl: path, glosses, split (id, signer, fps, keypoints)")
+    ],
     out: Out,
     size: Annotated[int, typer.Option(help="side of the stored square frames; smaller videos stay as they are")] = 256,
     name: Annotated[str, typer.Option(help="name of the corpus; the manifest's, if none is given")] = "",
-    layout: Annotated[Path | None, typer.Option(help="joint names of the keypoints, one a line; else the 49 of body and hands")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(help="joint names of the keypoints, one a line; else body and hands, 49")
+    ] = None,
     description: Annotated[str, typer.Option(help="one sentence for the report: what these clips are")] = "",
     licence: Annotated[str, typer.Option(help="the licence of the videos")] = "",
 ) -> None:
@@ -75,7 +81,7 @@ def import_videos(
         for fault in error.faults:
             typer.echo(fault, err=True)
         raise
-    typer.echo(f"{out}: {metadata.name}, {_count(len(metadata.glosses), 'gloss') + ('es' if len(metadata.glosses) != 1 else '')}")
+    typer.echo(f"{out}: {metadata.name}, vocabulary of {len(metadata.glosses)}")
 
 
 @app.command()
@@ -84,7 +90,9 @@ def compose(
     out: Out,
     seed: Seed = 1,
     sentences: Counts = "600,100,200",
-    track: Annotated[str, typer.Option(help="stored keypoints: full, or hard (wrists and finger tips through a poor tracker)")] = "full",
+    track: Annotated[
+        str, typer.Option(help="stored keypoints: full, or hard (wrists and finger tips, poorly tracked)")
+    ] = "full",
     noise: Annotated[float, typer.Option(help="hard track: deviation of a point, in hand lengths")] = 0.12,
     lost: Annotated[float, typer.Option(help="hard track: share of the time that a hand is lost")] = 0.15,
     size: Annotated[int, typer.Option(help="side of the rendered frames in pixels")] = 64,
@@ -97,15 +105,23 @@ def compose(
     licence: Annotated[str, typer.Option(help="source and licence of the recordings")] = "",
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
 ) -> None:
-    """Compose continuous sentences from isolated real recordings, split by recording; pixels are rendered from the key points."""
+    """Compose continuous sentences from isolated real recordings, split by recording; pixels are rendered."""
     from distill.corpus.compose import ComposeConfig
     from distill.corpus.compose import compose as make
     from distill.corpus.fingertips import Handicap
 
     config = ComposeConfig(
-        seed=seed, sentences=_counts(sentences), track=track, handicap=Handicap(noise, lost), size=size, frames=frames,
-        tempo=tempo, held_out=held_out, aspect=aspect, workers=workers,
-    )  # fmt: skip
+        seed=seed,
+        sentences=_counts(sentences),
+        track=track,
+        handicap=Handicap(noise, lost),
+        size=size,
+        frames=frames,
+        tempo=tempo,
+        held_out=held_out,
+        aspect=aspect,
+        workers=workers,
+    )
     make(recordings, out, config, name, licence, language, _bar("composing"))
     typer.echo(f"{out}: {_count(sum(config.sentences), 'sentence')} of real signs, {track} keypoints")
 
@@ -149,7 +165,8 @@ def synth(
     sentences: Counts = "900,120,200",
     size: Annotated[int, typer.Option(help="side of the rendered frames in pixels")] = 64,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any other parameter: glosses=30; may be repeated")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="any other parameter: glosses=30; may be repeated"),
     ] = None,
 ) -> None:
     """Generate continuous signing with a controlled gap between what pixels show and what a skeleton tracker sees."""

@@ -1,15 +1,14 @@
 """Compose continuous sentences from isolated real recordings: plan, co-articulated joins, rendered pixels, key points.
 
-Nothing here invents a sign: every stroke is a recording of a person. What is made is the order of the signs, the joins between
-them, and the pixels, which are drawn from the key points.
+Nothing here invents a sign: every stroke is a recording of a person. What is made is the order of the signs, the joins
+between them, and the pixels, which are drawn from the key points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,21 @@ from distill.corpus.store import CorpusWriter
 from distill.corpus.synth.hand import PALM, RELAXED, hand_landmarks
 from distill.corpus.synth.motion import bend_elbow
 from distill.corpus.synth.pose import (
-    FACE_CHANNELS, HAND, LAYOUT, LEFT_ELBOW, LEFT_SHOULDER, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_SHOULDER, RIGHT_WRIST, PoseTrack,
-)  # fmt: skip
+    FACE_CHANNELS,
+    HAND,
+    LAYOUT,
+    LEFT_ELBOW,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    NOSE,
+    RIGHT_ELBOW,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+    PoseTrack,
+)
 from runtime.atomic import atomic_folder
 from runtime.errors import BadInput
+from runtime.hashing import sha256_file
 
 FPS = 25.0
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -35,19 +45,25 @@ _SHOULDERS = 0.36  # shoulder width
 _ARM = 0.31  # upper arm, and forearm
 _DEPTH = -0.25  # hands are in front of the body
 _REST = (0.16, 0.78)  # wrist of a hand that is not there: beside the body, below the picture, from the face
-_SIDES = ((LEFT, "left", LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, 1.0), (RIGHT, "right", RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, -1.0))
+_SIDES = (
+    (LEFT, "left", LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, 1.0),
+    (RIGHT, "right", RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, -1.0),
+)
 _PLAN, _MOTION, _LOOK, _TRACK = range(4)  # streams of randomness of one sentence: one does not disturb another
 
 
 @dataclass(frozen=True)
 class ComposeConfig:
-    """What `compose` makes. `sentences` counts train, dev, test. `track` is what the stored key points show: `full`, all that
-    was recorded, or `hard`, the face centre, wrists and finger tips through a poor tracker (`handicap`)."""
+    """What `compose` makes.
+
+    `sentences` counts train, dev, test. `track` is what the stored key points show: `full`, all that was recorded, or
+    `hard`, the face centre, wrists and finger tips through a poor tracker (`handicap`).
+    """
 
     seed: int = 0
     sentences: tuple[int, int, int] = (600, 100, 200)
     track: str = "full"
-    handicap: Handicap = Handicap()
+    handicap: Handicap = field(default_factory=Handicap)
     size: int = 64  # pixels of the square frames
     frames: bool = True
     signs: tuple[int, int] = (3, 6)  # shortest and longest sentence
@@ -83,8 +99,8 @@ class Sentence:
 def plan(glosses: list[str], config: ComposeConfig) -> list[Sentence]:
     """Who signs what: sentences for the recordings with these `glosses`. No recording occurs in two splits.
 
-    Of each gloss `held_out` of the recordings, two at least, go to dev and test in equal parts; the rest is for training. Within
-    a sentence no gloss occurs twice. Raises `BadInput` for a gloss with fewer than three recordings.
+    Of each gloss `held_out` of the recordings, two at least, go to dev and test in equal parts; the rest is for
+    training. Within a sentence no gloss occurs twice. Raises `BadInput` for a gloss with fewer than three recordings.
     """
     rng = np.random.default_rng([config.seed, 0, _PLAN])
     pools: dict[str, dict[str, np.ndarray]] = {split: {} for split in SPLITS}
@@ -94,7 +110,8 @@ def plan(glosses: list[str], config: ComposeConfig) -> list[Sentence]:
         if len(own) < 3:
             raise BadInput(f"gloss '{gloss}' has {len(own)} usable recordings; three are needed, one for each split")
         held = min(len(own) - 1, max(2, round(config.held_out * len(own))))
-        pools["dev"][gloss], pools["test"][gloss], pools["train"][gloss] = own[: held // 2], own[held // 2 : held], own[held:]
+        for split, part in zip(("dev", "test", "train"), np.split(own, [held // 2, held]), strict=True):
+            pools[split][gloss] = part
     sentences: list[Sentence] = []
     for split, count in zip(SPLITS, config.sentences, strict=True):
         for index in range(count):
@@ -128,9 +145,9 @@ def perform(recordings: list[Recording], config: ComposeConfig, rng: np.random.G
 
 
 def _place(recording: Recording, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (T,49,3) of a recording with its face at `place` and hands of a usual size, and which hands are present (T,2)."""
+    """Joints (T,49,3) of a recording, its face at `place` and its hands of usual size; hands present (T,2)."""
     palms = np.linalg.norm(recording.hands[:, :, 9, :2] - recording.hands[:, :, 0, :2], axis=-1)
-    # Most of the time a palm is seen foreshortened; its upper quartile is near its length. People sit nearer or farther.
+    # People sit nearer or farther. A palm is mostly seen foreshortened; the upper end of what is seen is its length.
     scale = np.clip(PALM / max(np.nanpercentile(palms, 80), 1e-3), 0.7, 1.4)
     middle = np.median(recording.face, axis=0)
     joints = np.zeros((len(recording.face), len(LAYOUT), 3))
@@ -182,9 +199,12 @@ def _resample(joints: np.ndarray, present: np.ndarray, tempo: float) -> tuple[np
 
 
 def _join(
-    before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray], joins: tuple[int, int], rng: np.random.Generator
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    joins: tuple[int, int],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames between two signs: minimum-jerk ways with slight jitter, longer for longer ways, the fingers ahead of the wrists."""
+    """Frames between two signs: minimum-jerk ways, longer for longer ways, fingers ahead of wrists, slight jitter."""
     start, end = before[0][-1], after[0][0]
     way = np.linalg.norm(end[[LEFT_WRIST, RIGHT_WRIST], :2] - start[[LEFT_WRIST, RIGHT_WRIST], :2], axis=-1).max()
     usual = joins[0] + (joins[1] - joins[0]) * min(way / 0.4, 1.0)
@@ -205,11 +225,11 @@ def _join(
 
 
 def _add_arms(joints: np.ndarray) -> None:
-    """Shoulders at fixed offsets from the slowly moving face, elbows by two-bone inverse kinematics: drawn, never measured."""
+    """Shoulders at fixed offsets from the face, elbows by two-bone inverse kinematics: drawn, never measured."""
     nose = joints[:, NOSE, :2]
     anchor = 0.5 * nose + 0.5 * np.median(nose, axis=0)  # the body moves less than the head
     for _, _, shoulder, elbow, wrist, sign in _SIDES:
-        joints[:, shoulder, :2] = anchor + (sign * _SHOULDERS / 2, _FACE_TO_SHOULDERS)
+        joints[:, shoulder, :2] = anchor + np.array([sign * _SHOULDERS / 2, _FACE_TO_SHOULDERS])
         joints[:, elbow] = bend_elbow(joints[:, shoulder], joints[:, wrist], _ARM, outward=sign)
 
 
@@ -250,25 +270,31 @@ def make_clip(sentence: Sentence, recordings: list[Recording], config: ComposeCo
 
 
 def compose(
-    source: Path, folder: Path, config: ComposeConfig, name: str = "", licence: str = "", language: str = "",
+    source: Path,
+    folder: Path,
+    config: ComposeConfig,
+    name: str = "",
+    licence: str = "",
+    language: str = "",
     progress: Callable[[Iterable[SignClip], int], Iterable[SignClip]] = lambda clips, total: clips,
 ) -> None:
-    """Write the corpus `folder` from the recordings in `source`, whole or not at all. `progress` wraps the clips as they come."""
+    """Write the corpus `folder` from the recordings in `source`, whole or not at all. `progress` wraps the clips."""
     recordings = read_recordings(source, config.aspect)
     glosses = [recording.gloss for recording in recordings]
     sentences = plan(glosses, config)
     with atomic_folder(folder) as temporary:
         writer = CorpusWriter(temporary)
-        for sentence, clip in zip(sentences, progress(_clips(sentences, recordings, config), len(sentences)), strict=True):
+        for sentence, clip in zip(
+            sentences, progress(_clips(sentences, recordings, config), len(sentences)), strict=True
+        ):
             writer.add(clip, sentence.split)
         metadata = _metadata(source, config, name or source.stem, licence, language, glosses)
         writer.close(metadata)
 
 
 def _clips(sentences: list[Sentence], recordings: list[Recording], config: ComposeConfig) -> Iterator[SignClip]:
-    make = partial(make_clip, recordings=[], config=config)
     if config.workers == 1:
-        yield from (make(sentence, recordings=recordings) for sentence in sentences)
+        yield from (make_clip(sentence, recordings, config) for sentence in sentences)
         return
     with ProcessPoolExecutor(config.workers, initializer=_share, initargs=(recordings, config)) as pool:
         yield from pool.map(_make_shared, sentences, chunksize=4)
@@ -288,23 +314,30 @@ def _make_shared(sentence: Sentence) -> SignClip:
     return make_clip(sentence, *_shared)
 
 
-def _metadata(source: Path, config: ComposeConfig, name: str, licence: str, language: str, glosses: list[str]) -> CorpusMetadata:
-    kept = {key: value for key, value in asdict(config).items() if key != "workers"}  # workers do not change the bytes
-    seen = {
+def _metadata(
+    source: Path, config: ComposeConfig, name: str, licence: str, language: str, glosses: list[str]
+) -> CorpusMetadata:
+    keypoints = {
         "full": "recorded key points (hands and face centre; joins and short gaps interpolated)",
         "hard": "recorded key points reduced to face centre, wrists and finger tips, with tracker noise and lost hands",
     }[config.track]
+    people = f"Real isolated signs{f' ({language})' if language else ''}, recorded from many people as key points"
+    made = "sentences put together by signedge from recordings split by recording, with interpolated joins"
+    pixels = "pixels rendered from the key points, not filmed" if config.frames else "no pixels"
+    parameters = {key: value for key, value in asdict(config).items() if key != "workers"}  # they change no byte
     return CorpusMetadata(
-        name=name, kind="composed", licence=licence, glosses=sorted(set(glosses)), keypoint_layout=list(LAYOUT),
-        description=(
-            f"Real isolated signs{f' ({language})' if language else ''} recorded from many people as key points; the sentences were composed by "
-            f"signedge from recordings split by recording, the joins interpolated"
-            + ("; the pixels are rendered from the key points, not filmed." if config.frames else "; there are no pixels.")
-        ),
-        frame_size=(config.size, config.size) if config.frames else None, keypoint_source=seen,
-        generator={"name": "compose", "version": COMPOSER_VERSION, "source": source.name, "recordings": len(glosses), **_plain(kept)},
-    )  # fmt: skip
-
-
-def _plain(value: dict) -> dict:
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+        name=name,
+        kind="composed",
+        description=f"{people}; {made}; {pixels}.",
+        licence=licence,
+        glosses=sorted(set(glosses)),
+        keypoint_layout=list(LAYOUT),
+        frame_size=(config.size, config.size) if config.frames else None,
+        keypoint_source=keypoints,
+        generator={
+            "name": "signedge compose",
+            "version": COMPOSER_VERSION,
+            "source": {"file": source.name, "sha256": sha256_file(source), "recordings": len(glosses)},
+            "config": parameters,
+        },
+    )

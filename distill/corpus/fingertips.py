@@ -1,4 +1,4 @@
-"""A poor tracker: of a skeleton it sees the face centre, wrists and finger tips, with noise, and loses hands for a while."""
+"""A poor tracker: it sees face centre, wrists and finger tips, with noise, and loses hands for a while."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _VISIBLE = (0, 4, 8, 12, 16, 20)  # of a hand's 21 landmarks: wrist and finger t
 
 @dataclass(frozen=True)
 class Handicap:
-    """How poor. `noise`: standard deviation of a point, in hand lengths. `lost`: share of the time that a hand is lost, in
-    spells of `spell` (shortest, longest) frames."""
+    """How poor the tracker is.
+
+    `noise`: standard deviation of a point, in hand lengths. `lost`: share of the time that a hand is lost, in spells of
+    `spell` (shortest, longest) frames.
+    """
 
     noise: float = 0.12
     lost: float = 0.15
@@ -25,7 +28,10 @@ class Handicap:
 
     def __post_init__(self) -> None:
         if self.noise < 0 or not 0 <= self.lost < 1 or not 1 <= self.spell[0] <= self.spell[1]:
-            raise BadInput(f"tracker noise {self.noise} must be 0 or more, lost {self.lost} below 1, spells {self.spell} a range from 1 up")
+            asked = f"noise {self.noise}, lost {self.lost}, spells of {self.spell} frames"
+            raise BadInput(
+                f"tracker with {asked}: noise is 0 or more, lost from 0 to below 1, spells a range from 1 up"
+            )
 
 
 def fingertips_only(keypoints: np.ndarray, handicap: Handicap, rng: np.random.Generator) -> np.ndarray:
@@ -50,7 +56,7 @@ def fingertips_only(keypoints: np.ndarray, handicap: Handicap, rng: np.random.Ge
 
 
 def _spells(frames: int, handicap: Handicap, rng: np.random.Generator) -> np.ndarray:
-    """(T,) bool: when a hand is lost. Spells begin at random so often that their expected share of the time is `lost`."""
+    """(T,) bool: when a hand is lost. Spells begin so often that their expected share of the time is `lost`."""
     shortest, longest = handicap.spell
     mean = (shortest + longest) / 2
     begin = handicap.lost / (mean * (1 - handicap.lost))  # chance a frame, while not lost

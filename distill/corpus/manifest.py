@@ -70,13 +70,19 @@ class _Entry:
 
 
 def import_manifest(
-    manifest: Path, folder: Path, size: int = 256, name: str = "", layout: tuple[str, ...] = (), description: str = "", licence: str = "",
+    manifest: Path,
+    folder: Path,
+    size: int = 256,
+    name: str = "",
+    layout: tuple[str, ...] = (),
+    description: str = "",
+    licence: str = "",
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda rows, total: rows,
 ) -> CorpusMetadata:
     """Write the corpus `folder`, whole or not at all. Frames are cut to a square about the centre and stored as arrays.
 
-    Squares larger than `size` pixels are made smaller (antialiased area filter); smaller ones are kept. Keypoints go through the same
-    cut; `layout` names their joints. Raises `ManifestFaults` that name every bad row with its line.
+    Squares larger than `size` pixels are made smaller (antialiased area filter); smaller ones are kept. Keypoints go
+    through the same cut; `layout` names their joints. Raises `ManifestFaults` that name every bad row with its line.
     """
     if size < 8:
         raise BadInput(f"size {size} is too small a picture; 8 pixels at least")
@@ -92,17 +98,22 @@ def import_manifest(
                 faults.append((entry.line, str(error)))
                 continue
             if clip.frames is not None:
-                sizes.add(clip.frames.shape[1:3])  # type: ignore[arg-type]
+                sizes.add(clip.frames.shape[1:3])
             writer.add(clip, entry.row.split)
         if faults:
             raise ManifestFaults(manifest, [f"{manifest}:{line}: {message}" for line, message in sorted(faults)])
         keypoints = any(entry.row.keypoints for entry in entries)
         metadata = CorpusMetadata(
-            name=name or manifest.stem, kind="videos", description=description or f"Videos listed in {manifest.name}.", licence=licence,
-            glosses=sorted({gloss for entry in entries for gloss in entry.row.glosses}), keypoint_layout=list(layout) if keypoints else [],
-            frame_size=sizes.pop() if len(sizes) == 1 else None, keypoint_source="given with the videos" if keypoints else "",
-            generator={"name": "import", "manifest": manifest.name, "size": size},
-        )  # fmt: skip
+            name=name or manifest.stem,
+            kind="videos",
+            description=description or f"Videos listed in {manifest.name}.",
+            licence=licence,
+            glosses=sorted({gloss for entry in entries for gloss in entry.row.glosses}),
+            keypoint_layout=list(layout) if keypoints else [],
+            frame_size=sizes.pop() if len(sizes) == 1 else None,
+            keypoint_source="given with the videos" if keypoints else "",
+            generator={"name": "signedge import", "manifest": manifest.name, "size": size},
+        )
         writer.close(metadata)
     return metadata
 
@@ -200,7 +211,9 @@ def _read_clip(entry: _Entry, base: Path, size: int, joints: int) -> SignClip:
             clip.keypoints = _cut_keypoints(clip.keypoints, height, width)
     count = len(clip.frames if clip.frames is not None else clip.keypoints)  # type: ignore[arg-type]
     if -(-count // 4) < ctc_steps(row.glosses):
-        raise BadInput(f"too short for its glosses under CTC: {count} frames, {4 * (ctc_steps(row.glosses) - 1) + 1} are needed")
+        raise BadInput(
+            f"too short for its glosses under CTC: {count} frames, {4 * (ctc_steps(row.glosses) - 1) + 1} are needed"
+        )
     return clip
 
 
@@ -241,7 +254,7 @@ def _cut_keypoints(keypoints: np.ndarray, height: int, width: int) -> np.ndarray
     corner = np.array([(width - side) / 2, (height - side) / 2]) / width
     moved = keypoints.copy()
     moved[..., :2] = (keypoints[..., :2] - corner) * (width / side)
-    return np.where(keypoints[..., 2:] > 0, moved, keypoints * np.float32([0, 0, 1])).astype(np.float32)
+    return np.where(keypoints[..., 2:] > 0, moved, keypoints * np.array([0, 0, 1])).astype(np.float32)
 
 
 def read_layout(path: Path) -> tuple[str, ...]:

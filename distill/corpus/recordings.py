@@ -1,8 +1,9 @@
-"""Read isolated recordings (key points with labels, .npz) and clean them: hands to sides, gaps closed, ways up and down cut."""
+"""Read isolated recordings (key points with labels) and clean them: hands to sides, gaps closed, rests cut."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ _SHORTEST = 8  # a recording with fewer frames is a fragment
 class Recording:
     """One isolated sign, cleaned. Units: frame widths, x right, y down; z relative to the wrist, smaller is nearer.
 
-    `face` (T,2) centre of the face; `hands` (T,2,21,3), left then right, MediaPipe's landmark order; `present` (T,2) bool.
-    Landmarks of an absent hand are NaN.
+    `face` (T,2) centre of the face; `hands` (T,2,21,3), left then right, MediaPipe's landmark order, NaN where absent;
+    `present` (T,2) bool.
     """
 
     uid: str
@@ -96,7 +97,7 @@ def _clean(uid: str, gloss: str, face: np.ndarray, slots: np.ndarray) -> Recordi
 
 
 def _detections(slots: np.ndarray) -> np.ndarray:
-    """(T,2,21,3) with NaN for what is no hand: incomplete or all-zero landmarks, and a second sight of the first hand."""
+    """(T,2,21,3) with NaN for what is no hand: landmarks missing or all zero, a second sight of the first hand."""
     slots = slots.copy()
     slots[np.isnan(slots).any(axis=(2, 3)) | (slots == 0).all(axis=(2, 3))] = np.nan
     apart = np.linalg.norm(slots[:, 0, :, :2] - slots[:, 1, :, :2], axis=-1).mean(axis=-1)
@@ -123,7 +124,7 @@ def assign_sides(face: np.ndarray, slots: np.ndarray) -> np.ndarray:
     for t in range(1, frames):
         ways = np.array([[best[before] + steps[before][after][t - 1] for before in (0, 1)] for after in (0, 1)])
         origin[t] = ways.argmin(axis=1)
-        best = ways.min(axis=1) + (prior[0][t], prior[1][t])
+        best = ways.min(axis=1) + np.array([prior[0][t], prior[1][t]])
     state = np.empty(frames, dtype=int)
     state[-1] = best.argmin()
     for t in range(frames - 1, 0, -1):
@@ -141,7 +142,7 @@ def _movement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _close_gaps(hand: np.ndarray) -> None:
     """Interpolate in place where one hand (T,21,3) is missing for at most `_SHORT_GAP` frames between two sightings."""
     seen = np.flatnonzero(~np.isnan(hand[:, 0, 0]))
-    for before, after in zip(seen[:-1], seen[1:], strict=True):
+    for before, after in pairwise(seen):
         if 1 < after - before <= _SHORT_GAP + 1:
             share = (np.arange(1, after - before) / (after - before))[:, None, None]
             hand[before + 1 : after] = hand[before] + (hand[after] - hand[before]) * share

@@ -1,4 +1,4 @@
-"""What a corpus folder holds: `corpus.yaml` (metadata), `clips.jsonl` (one row a clip), frames and keypoints beside them."""
+"""What a corpus folder holds: `corpus.yaml` (metadata), `clips.jsonl` (one row a clip), frames and keypoints."""
 
 from __future__ import annotations
 

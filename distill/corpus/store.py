@@ -75,7 +75,7 @@ class Corpus:
         return self.folder / relative
 
     def load(self, row: ClipRow, frames: bool = True, keypoints: bool = True) -> SignClip:
-        """Read one clip; raises `BadInput` naming row and file if its data are missing, broken or of the wrong shape."""
+        """Read one clip; raises `BadInput` naming row and file if its data are missing, broken or misshapen."""
         where = f"{self.folder / CLIPS}:{self.lines.get(row.id, 0)}: clip '{row.id}'"
         clip = SignClip(row.id, row.glosses, row.signer, row.fps)
         try:
@@ -108,11 +108,13 @@ class Corpus:
 
     def fingerprint(self) -> str:
         """Hash of metadata and rows, and of the data files inside the folder: the corpus' identity in every record."""
-        inside = [
-            self.folder / name for row in self.rows for name in (row.video, row.keypoints) if name and not Path(name).is_absolute()
-        ]
+        named = {
+            name for row in self.rows for name in (row.video, row.keypoints) if name and not Path(name).is_absolute()
+        }
+        inside = [self.folder / name for name in named]
+        images = [image for path in inside if path.is_dir() for image in path.iterdir() if image.is_file()]
         files = [path for path in inside if path.is_file()]
-        return sha256_files([self.folder / METADATA, self.folder / CLIPS, *files], self.folder)
+        return sha256_files([self.folder / METADATA, self.folder / CLIPS, *files, *images], self.folder)
 
 
 class CorpusWriter:
@@ -126,10 +128,16 @@ class CorpusWriter:
 
     def add(self, clip: SignClip, split: str) -> None:
         """Write one clip's arrays and remember its row."""
-        row = ClipRow.model_validate({
-            "id": clip.id, "split": split, "signer": clip.signer, "glosses": clip.glosses, "fps": clip.fps,
-            "frames": len(clip.frames if clip.frames is not None else clip.keypoints),  # type: ignore[arg-type]
-        })
+        row = ClipRow.model_validate(
+            {
+                "id": clip.id,
+                "split": split,
+                "signer": clip.signer,
+                "glosses": clip.glosses,
+                "fps": clip.fps,
+                "frames": len(clip.frames if clip.frames is not None else clip.keypoints),  # type: ignore[arg-type]
+            }
+        )
         if clip.frames is not None:
             row.video = f"frames/{clip.id}.npy"
             np.save(self.folder / row.video, clip.frames)

@@ -24,7 +24,7 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def iterate_frames(path: Path) -> Iterator[np.ndarray]:
-    """Frames (H,W,3) uint8 RGB one by one, upright; at least one. Raises `BadInput`, at the end for a truncated video."""
+    """Frames (H,W,3) uint8 RGB one by one, upright. Raises `BadInput`; at the end, if the video is truncated."""
     if path.is_dir():
         for image in images_in(path):
             yield next(_decode(image))
@@ -37,7 +37,7 @@ def iterate_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def count_frames(path: Path) -> int:
-    """Number of frames, in the cheapest way that notices a broken file: array header, packets of the video, images decoded."""
+    """Number of frames, as cheaply as a broken file is noticed: array header, packets of a video, images decoded."""
     if path.is_file() and path.suffix == ".npy":
         return len(_map_array(path))
     if path.is_dir() or not path.exists():
