@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Distillation terms of a recipe -> the label in the table. TRKD carries temporal relations, CRKD frame-level maps.
-TERMS = {"kd": "KD", "crd": "CRD", "relation": "TRKD", "feature": "CRKD"}
+# Terms of a recipe's distillation as the tables of the field name them, and the methods that are made of them.
+TERMS = {"kd": "KD", "crd": "CRD", "relation": "relation", "feature": "feature"}
+METHODS = {("kd", "crd", "relation"): "TRKD", ("kd", "feature"): "CRKD", ("feature",): "CRKD"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,12 @@ class Lineage:
 
 
 def label(distillation: dict[str, Any]) -> str:
-    """The distillation part of a recipe as the table names it: `TRKD`, `KD + CRKD`, "" for none of weight above 0."""
-    active = [name for term, name in TERMS.items() if (distillation.get(term) or {}).get("weight")]
-    return " + ".join(active)
+    """The distillation part of a recipe as the table names it, from its terms of weight above 0.
+
+    `TRKD` or `CRKD` for the whole method, the terms (`KD + relation`) for a part or a mixture, "" for none.
+    """
+    active = tuple(term for term in TERMS if (distillation.get(term) or {}).get("weight"))
+    return METHODS.get(active, " + ".join(TERMS[term] for term in active))
 
 
 def of_run(run: Any) -> Lineage:

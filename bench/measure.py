@@ -294,7 +294,7 @@ def compare(
             wer(f"{system.precision} cost, {system.lineage.run}", system, full)
             speed(f"{system.precision} speed-up, {system.lineage.run}", system, full)
         if teacher is not None and system.name != teacher.name:
-            speed(f"{system.name} faster than {teacher.name}", system, teacher)
+            speed(f"speed of {system.name} against {teacher.name}", system, teacher)
     return records
 
 

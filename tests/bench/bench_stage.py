@@ -1,4 +1,4 @@
-"""A stage for the measuring tests: a corpus of noise, runs with random weights, engines of one layer. Nothing was trained."""
+"""A stage for the measuring tests: a corpus of noise, runs of random weights, one-layer engines. None was trained."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ LAYOUT = body_and_hands_layout()
 JOINTS = ("left_wrist", "right_wrist", "nose")
 KEYPOINTS = KeypointInput(LAYOUT, JOINTS, ("nose",) * 3, ("left_shoulder", "right_shoulder"))
 RGB = RgbInput(8, 8)
+TRKD = {"kd": {"weight": 1}, "crd": {"weight": 1}, "relation": {"weight": 1}}
 
 
 def write_corpus(folder: Path, clips: int = 6, frames: bool = True, pose_ms: float | None = None) -> Corpus:

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from bench_stage import write_corpus, write_engine, write_run
+from bench_stage import TRKD, write_corpus, write_engine, write_run
 
 from bench.accuracy import difference, judge, wer_result
 from bench.latency import Timing, TimingPlan
@@ -49,7 +49,7 @@ def stage(tmp_path_factory):
     fingerprint = corpus.fingerprint()
     teacher = write_run(root / "runs/big", fingerprint, rgb=True)
     plain = write_run(root / "runs/light", fingerprint, seed=1)
-    distilled = write_run(root / "runs/light-taught", fingerprint, teacher, {"relation": {"weight": 0.5}}, seed=2)
+    distilled = write_run(root / "runs/light-taught", fingerprint, teacher, TRKD, seed=2)
     engines = [
         write_engine(root / "engines/1", teacher, rgb=True, seed=3),
         write_engine(root / "engines/2", plain, seed=4),

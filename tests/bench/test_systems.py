@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench_stage import GLOSSES, JOINTS, write_corpus, write_engine, write_onnx, write_run
+from bench_stage import GLOSSES, JOINTS, TRKD, write_corpus, write_engine, write_onnx, write_run
 
 from bench.lineage import Lineage, find_plain, find_teacher, label, of_run
 from bench.systems import EagerSystem, EngineSystem, Opener, distinct, example_input, reopen
@@ -101,8 +101,10 @@ def test_what_cannot_be_opened_is_named(tmp_path):
     ("terms", "expected"),
     [
         ({}, ""),
-        ({"relation": {"weight": 0.3}}, "TRKD"),
-        ({"feature": {"weight": 1}, "kd": {"weight": 1}}, "KD + CRKD"),
+        ({"kd": {"weight": 1}, "crd": {"weight": 0.3}, "relation": {"weight": 0.3}}, "TRKD"),
+        ({"kd": {"weight": 1}, "crd": {"weight": 0}, "relation": {"weight": 0.3}}, "KD + relation"),
+        ({"feature": {"weight": 1}, "kd": {"weight": 1}}, "CRKD"),
+        ({"kd": {"weight": 1}}, "KD"),
         ({"relation": {"weight": 0}, "feature": None}, ""),
     ],
 )
@@ -113,7 +115,7 @@ def test_the_label_of_a_distillation_is_that_of_its_terms(terms, expected):
 def test_lineage_is_read_from_the_run_not_from_its_name(tmp_path):
     teacher = write_run(tmp_path / "alpha", "corpus", rgb=True)
     write_run(tmp_path / "beta", "corpus", seed=1)
-    write_run(tmp_path / "gamma", "corpus", teacher=teacher, distillation={"relation": {"weight": 1}}, seed=2)
+    write_run(tmp_path / "gamma", "corpus", teacher=teacher, distillation=TRKD, seed=2)
     alpha, beta, gamma = (lineage_of(tmp_path / name) for name in ("alpha", "beta", "gamma"))
     assert (alpha.architecture, gamma.architecture, gamma.distillation) == ("lrinet", "stgt", "TRKD")
     assert find_teacher([alpha, beta, gamma]) == alpha
