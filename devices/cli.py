@@ -9,9 +9,10 @@ from typing import Any, Dict
 import typer
 
 from devices import profile as profiles
-from devices.host import Host, detect
+from devices.host import detect
 
 app = typer.Typer(help="List and show targets, recognise the machine at hand.", no_args_is_help=True)
+NO_VNNI = "this CPU has no VNNI: INT8 engines work here, but gain less, and their weights keep 7 bits"
 _json = typer.Option(False, "--json", help="machine-readable output")
 
 
@@ -38,25 +39,16 @@ def show(target: str = typer.Argument(help="name of the target"), as_json: bool 
 def detect_host(as_json: bool = _json) -> None:
     """Processor, cores, instruction sets and memory of this machine, and the targets it can run."""
     host = detect()
-    fitting = fitting_targets(host)
+    known = [profiles.load(name) for name in profiles.names()]
+    fitting = [item for item in known if item.runs_on(host)]
+    names = [item.name for item in fitting]
     if as_json:
-        print(json.dumps({**dataclasses.asdict(host), "targets": fitting}, indent=2))
+        print(json.dumps({**dataclasses.asdict(host), "targets": names}, indent=2))
         return
-    _print({**host.described(), "targets": ", ".join(fitting) or "none known"}, False)
-    for name in fitting:
-        if lacks_int8(host, profiles.load(name)):
-            print(f"note: {name}: this CPU has no VNNI; INT8 engines work but gain less, with weights reduced to 7 bits")
-
-
-def fitting_targets(host: Host) -> "list[str]":
-    """Names of the CPU targets whose architecture this machine has."""
-    known = (profiles.load(name) for name in profiles.names())
-    return [item.name for item in known if item.kind == "cpu" and host.machine in item.machines]
-
-
-def lacks_int8(host: Host, target: profiles.Profile) -> bool:
-    """Whether the machine lacks the instructions that make INT8 exact and fast on `target`."""
-    return bool(target.int8_flags) and not set(target.int8_flags) & set(host.flags)
+    _print({**host.described(), "targets": ", ".join(names) or "none known"}, False)
+    for item in fitting:
+        if not item.int8_is_exact(host):
+            print(f"note: {item.name}: {NO_VNNI}")
 
 
 def _print(values: Dict[str, Any], as_json: bool) -> None:

@@ -64,10 +64,8 @@ def _cpu_info(path: Path) -> Dict[str, str]:
 
 
 def _memory_mb(root: Path) -> Optional[int]:
-    limits = []
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            limits.append(int(line.split()[1]) * 1024)
+    lines = _read(root / "proc/meminfo").splitlines()
+    limits = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()  # a container's limit, below what the machine has
     if limit.isdigit():
         limits.append(int(limit))

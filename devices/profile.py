@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from devices.host import Host
 from runtime.errors import BadInput
 
 FOLDER = Path(__file__).parent / "profiles"
@@ -26,6 +27,14 @@ class Profile:
     int8_flavour: str = ""  # types of activations and weights in Q/DQ that are fast there
     int8_flags: Tuple[str, ...] = ()  # CPU flags of which one is needed for exact 8-bit sums
     why_not: str = ""  # the reason, where it is not buildable
+
+    def runs_on(self, host: Host) -> bool:
+        """Whether `host` is a machine of this kind."""
+        return self.kind == "cpu" and host.machine in self.machines
+
+    def int8_is_exact(self, host: Host) -> bool:
+        """Whether `host` sums 8-bit products without saturation."""
+        return not self.int8_flags or bool(set(self.int8_flags) & set(host.flags))
 
 
 def names() -> List[str]:
@@ -60,13 +69,13 @@ def parse(path: Path) -> Profile:
 
 
 def _checked(profile: Profile, path: Path) -> Profile:
-    wanted = {"str": str, "bool": bool, "int": int}
+    types: Dict[str, type] = {"str": str, "bool": bool, "int": int}
     for field in fields(Profile):
-        value = getattr(profile, field.name)
-        expected = wanted.get(str(field.type), tuple)
+        value: Any = getattr(profile, field.name)
+        expected = types.get(str(field.type), tuple)
         if type(value) is not expected:
             raise BadInput(f"profile {path}: {field.name} has the wrong type ({type(value).__name__})")
-        if expected is tuple and not all(isinstance(item, str) for item in value):
+        if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
             raise BadInput(f"profile {path}: {field.name} must be a list of strings")
     if profile.name != path.stem:
         raise BadInput(f"profile {path} calls itself '{profile.name}'; name and file must agree")

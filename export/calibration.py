@@ -84,7 +84,9 @@ METHODS: dict[str, Callable[[np.ndarray, float, float], Range]] = {
 }
 
 
-def ranges(model: ModelProto, tensors: Sequence[str], clips: Iterable[np.ndarray], method: str, work: Path) -> dict[str, Range]:
+def ranges(
+    model: ModelProto, tensors: Sequence[str], clips: Iterable[np.ndarray], method: str, work: Path
+) -> dict[str, Range]:
     """The range of every tensor of `tensors` over the inputs `clips`, each (1,T',...), by `method` of `METHODS`.
 
     The smallest and largest value and every 61st value are taken inside the graph, so memory does not grow with the
@@ -118,7 +120,7 @@ def ranges(model: ModelProto, tensors: Sequence[str], clips: Iterable[np.ndarray
 
 def _range(name: str, sample: np.ndarray, low: float, high: float, method: str) -> Range:
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise BadInput(f"tensor {name} takes values that are not finite on the calibration clips; INT8 has no range for it")
+        raise BadInput(f"tensor {name} is not finite on the calibration clips, so INT8 has no range for it")
     bottom, top = METHODS[method](sample, low, high)
     return min(bottom, 0.0), max(top, 0.0)
 
@@ -131,8 +133,10 @@ def _observed(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    for name, values in (("flat", [-1]), ("begin", [0]), ("end", [2**62]), ("axis", [0]), ("stride", [SAMPLE_STEP])):
-        graph.initializer.append(numpy_helper.from_array(np.array(values, dtype=np.int64), f"observe.{name}"))
+    numbers = {"flat": -1, "begin": 0, "end": 2**62, "axis": 0, "stride": SAMPLE_STEP}
+    for name, value in numbers.items():
+        graph.initializer.append(numpy_helper.from_array(np.array([value], dtype=np.int64), f"observe.{name}"))
+    every = [f"observe.{name}" for name in ("begin", "end", "axis", "stride")]
     for tensor in tensors:
         low, high, flat, some = (f"observe:{what}:{tensor}" for what in ("low", "high", "flat", "some"))
         graph.node.extend(
@@ -140,7 +144,7 @@ def _observed(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
                 helper.make_node("ReduceMin", [tensor], [low], keepdims=0),
                 helper.make_node("ReduceMax", [tensor], [high], keepdims=0),
                 helper.make_node("Reshape", [tensor, "observe.flat"], [flat]),
-                helper.make_node("Slice", [flat, "observe.begin", "observe.end", "observe.axis", "observe.stride"], [some]),
+                helper.make_node("Slice", [flat, *every], [some]),
             ]
         )
         graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (low, high, some))

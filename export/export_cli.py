@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,9 +14,9 @@ app = typer.Typer(help="Turn a trained run into one ONNX file that carries its c
 
 @app.command()
 def export(
-    run: Path = typer.Argument(help="run folder, as `signedge distill` wrote it"),
-    out: Path = typer.Option(..., "--out", help="the ONNX file to write"),
-    as_json: bool = typer.Option(False, "--json", help="machine-readable output"),
+    run: Annotated[Path, typer.Argument(help="run folder, as `signedge distill` wrote it")],
+    out: Annotated[Path, typer.Option(help="the ONNX file to write")],
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable output")] = False,
 ) -> None:
     """Export the student (or teacher) of RUN in inference form, and prove that it computes the same."""
     from distill.run import load_run
@@ -32,5 +33,6 @@ def export(
     clips = "any number of clips" if report.dynamic_batch else "one clip at a time"
     print(f"{out}: {report.nodes} nodes, opset {report.opset}, {report.parameters.module:,} parameters, {clips}")
     if report.left_out:
-        print(f"left out, for training only: {', '.join(report.left_out)} ({sum(report.left_out.values()):,} parameters)")
+        heads = sorted({name.split(".")[0] for name in report.left_out})
+        print(f"left out, for training only: {', '.join(heads)} ({sum(report.left_out.values()):,} parameters)")
     print(f"parity with the checkpoint at {lengths} frames: {worst.difference:.1e} at most")

@@ -178,8 +178,9 @@ def count_parameters(module: nn.Module, model: ModelProto) -> ParameterCount:
 
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     norms = [item for item in module.modules() if isinstance(item, torch.nn.modules.batchnorm._BatchNorm)]
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
     tensors = list(model.graph.initializer)
-    tensors += [item.t for node in model.graph.node if node.op_type == "Constant" for item in node.attribute if item.name == "value"]
+    tensors += [item.t for node in constants for item in node.attribute if item.name == "value"]
     sizes = [math.prod(tensor.dims) for tensor in tensors if tensor.data_type in floats]
     return ParameterCount(
         module=sum(item.numel() for item in module.parameters()),
@@ -211,10 +212,10 @@ def check_graph(model: ModelProto, parameters: ParameterCount, left_out: Iterabl
     except onnx.checker.ValidationError as error:
         raise CriterionFailed(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
     if _opset(model) > MAX_OPSET:
-        raise CriterionFailed(f"the exported graph has opset {_opset(model)}; {MAX_OPSET} is the most that targets read")
+        raise CriterionFailed(f"the exported graph has opset {_opset(model)}; targets read {MAX_OPSET} at most")
     for node in model.graph.node:
         if node.op_type in DATA_DEPENDENT:
-            raise CriterionFailed(f"node {node.name or node.op_type} ({node.op_type}) depends on the data; write it another way")
+            raise CriterionFailed(f"node {node.name} ({node.op_type}) depends on the data; write it another way")
     stored = {tensor.name for tensor in model.graph.initializer}
     for name in left_out:
         found = [item for item in stored if item == name or item.endswith(f".{name}")]
@@ -241,7 +242,11 @@ def _write_metadata(model: ModelProto, contract: Contract, report: ExportReport)
         "traced_frames": TRACED_FRAMES,
         "lengths": [dataclasses.asdict(item) for item in report.parity],
     }
-    texts = {METADATA_KEY: contract.to_json(), EXPORT_KEY: json.dumps(facts, sort_keys=True), PARITY_KEY: json.dumps(proof)}
+    texts = {
+        METADATA_KEY: contract.to_json(),
+        EXPORT_KEY: json.dumps(facts, sort_keys=True),
+        PARITY_KEY: json.dumps(proof, sort_keys=True),
+    }
     for key, text in texts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
@@ -278,7 +283,8 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:

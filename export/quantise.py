@@ -1,4 +1,4 @@
-"""INT8 for ONNX Runtime on x86: which nodes, which ranges, written as Q/DQ with unsigned activations and signed weights.
+"""INT8 for ONNX Runtime on x86: which nodes, which ranges, written as Q/DQ (unsigned activations, signed weights).
 
 What is quantised and why (measured on LRINet's shapes, 1 thread): convolutions carry nearly all of the time and gain
 2 to 3.5 times; quantising the residual additions, shifts and concatenations around them gains nothing or loses (each
@@ -83,32 +83,52 @@ class _View:
         while names:
             if any(name == self.graph.output[0].name for name in names):
                 return True
-            names = [out for name in names for user in self.users.get(name, []) if user.op_type in passing for out in user.output]
+            users = [user for name in names for user in self.users.get(name, []) if user.op_type in passing]
+            names = [name for user in users for name in user.output]
         return False
 
 
-# (ops, condition, precision, reason): the first rule that fits decides.
-Rule = tuple[frozenset[str], Callable[[_View, "NodeProto"], bool], str, str]
-_PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
-_LARGE = 1 << 14  # elements of a weight below which a product is not worth its conversions
+@dataclass(frozen=True)
+class Rule:
+    """Says what the nodes of `ops` compute in where `fits` holds. The first rule that fits a node decides."""
+
+    ops: frozenset[str]
+    fits: Callable[[_View, NodeProto], bool]
+    precision: str
+    why: str
 
 
-def _small(view: _View, node: NodeProto) -> bool:
-    return math.prod(view.constants[node.input[1]].dims) < _LARGE
+PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+SMALL = 1 << 14  # elements of a weight below which a matrix product is not worth its conversions
 
 
-RULES: tuple[Rule, ...] = (
-    (_PRODUCTS, lambda view, node: not view.weighted(node), "fp32", "both operands are activations (attention, graph products)"),
-    (_PRODUCTS, _View.reads_input, "fp32", "first layer: few input channels, no gain, and every error in it reaches all that follows"),
-    (_PRODUCTS, _View.feeds_output, "fp32", "classifier: its output is the log-probabilities"),
-    (frozenset({"Conv"}), lambda view, node: True, "int8", "convolution: carries the time"),
-    (frozenset({"Gemm", "MatMul"}), _small, "fp32", "small matrix product: conversions would cost more than it saves"),
-    (frozenset({"Gemm", "MatMul"}), lambda view, node: True, "int8", "large matrix product with constant weights"),
-    (frozenset({"LSTM", "GRU"}), lambda view, node: True, "fp32", "recurrent: no static INT8 kernel"),
-    (frozenset({"LayerNormalization", "Softmax", "LogSoftmax", "BatchNormalization"}), lambda view, node: True, "fp32",
-     "normalisation: its range is wide and its cost small"),
-    (frozenset({"Add", "Mul", "Max", "MaxPool", "Concat"}), lambda view, node: True, "fp32",
-     "moves or adds features: no time gained by INT8, error added"),
+def _always(view: _View, node: NodeProto) -> bool:
+    return True
+
+
+def _two_activations(view: _View, node: NodeProto) -> bool:
+    return not view.weighted(node)
+
+
+def _small_matrix(view: _View, node: NodeProto) -> bool:
+    return node.op_type != "Conv" and math.prod(view.constants[node.input[1]].dims) < SMALL
+
+
+RULES = (
+    Rule(PRODUCTS, _two_activations, "fp32", "both operands are activations (attention, graph products)"),
+    Rule(PRODUCTS, _View.reads_input, "fp32", "first layer: few channels, no gain, and its errors reach all layers"),
+    Rule(PRODUCTS, _View.feeds_output, "fp32", "classifier: its output is the log-probabilities"),
+    Rule(PRODUCTS, _small_matrix, "fp32", "small matrix product: conversions cost more than it saves"),
+    Rule(PRODUCTS, _always, "int8", "constant weights: carries the time"),
+    Rule(frozenset({"LSTM", "GRU"}), _always, "fp32", "recurrent: no static INT8 kernel"),
+    Rule(
+        frozenset({"LayerNormalization", "Softmax", "LogSoftmax", "BatchNormalization"}), _always, "fp32",
+        "normalisation: its range is wide and its cost small",
+    ),
+    Rule(
+        frozenset({"Add", "Mul", "Max", "MaxPool", "Concat"}), _always, "fp32",
+        "moves or adds features: INT8 saves no time here and adds error",
+    ),
 )  # fmt: skip
 
 
@@ -117,10 +137,9 @@ def decide(model: ModelProto) -> list[Decision]:
     view = _View(model)
     decisions = []
     for node in model.graph.node:
-        for ops, fits, precision, why in RULES:
-            if node.op_type in ops and fits(view, node):
-                decisions.append(Decision(node.name, node.op_type, precision, why))
-                break
+        rule = next((rule for rule in RULES if node.op_type in rule.ops and rule.fits(view, node)), None)
+        if rule is not None:
+            decisions.append(Decision(node.name, node.op_type, rule.precision, rule.why))
     return decisions
 
 
@@ -159,7 +178,7 @@ def quantise(
     decisions = decide(model)
     nodes = [item.node for item in decisions if item.precision == "int8"]
     if not nodes:
-        raise CriterionFailed("no node of this graph gains by INT8 (see the rules in export/quantise.py); build fp32 instead")
+        raise CriterionFailed("no node of this graph gains by INT8 (its rules: export/quantise.py); build fp32 instead")
     found = ranges(model, observed_tensors(model, nodes), clips, plan.method, work)
     write_qdq(model, out, nodes, found, plan, work)
     return decisions, found

@@ -1,4 +1,4 @@
-"""Engines: open one, check that it is what its manifest says, and run it. The one file that touches ONNX Runtime to serve.
+"""Engines: open one, check that it is what its manifest says, and run it. The one file that serves by ONNX Runtime.
 
 An engine is a folder: `engine.onnx`, which carries its contract, and `manifest.json`, which says what it was made from
 and which tests it passed. A bare ONNX file with a contract runs too (`Engine.from_onnx`).
@@ -32,7 +32,7 @@ def available_threads() -> int:
 
 
 def open_session(model: Union[str, Path], threads: int, optimise: bool = True) -> Any:
-    """An onnxruntime.InferenceSession on the CPU with `threads` threads. Raises `BadInput` for a file it cannot read."""
+    """An onnxruntime.InferenceSession on the CPU with `threads` threads. `BadInput` for a file it cannot read."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -75,7 +75,7 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     if manifest.get("format") != MANIFEST_FORMAT:
         raise BadInput(f"{path} has format {manifest.get('format')}; this version reads format {MANIFEST_FORMAT}")
     if manifest.get("runtime") not in RUNTIMES:
-        raise BadInput(f"{path}: the engine is for runtime '{manifest.get('runtime')}'; known here: {', '.join(RUNTIMES)}")
+        raise BadInput(f"{path}: unknown runtime '{manifest.get('runtime')}'; known here: {', '.join(RUNTIMES)}")
     if ENGINE_FILE not in manifest["files"]:
         raise BadInput(f"{path} has no hash of {ENGINE_FILE}")
     for name, expected in manifest["files"].items():
@@ -136,7 +136,7 @@ def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> En
     _check_names(path, "output", [node.name for node in session.get_outputs()], OUTPUT)
     classes = session.get_outputs()[0].shape[-1]
     if isinstance(classes, int) and classes != len(contract.glosses):
-        raise BadInput(f"{path} gives {classes} classes; its contract names {len(contract.glosses)} glosses (blank included)")
+        raise BadInput(f"{path} gives {classes} classes; its contract names {len(contract.glosses)} (blank included)")
     return Engine(session, contract, manifest, count, path)
 
 
@@ -147,8 +147,7 @@ def _check_names(path: Path, what: str, found: Sequence[str], expected: str) -> 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:
     path = folder / name
-    inside = os.path.normpath(name)
-    if os.path.isabs(inside) or inside.startswith("..") or os.path.islink(str(path)):
+    if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
         raise BadInput(f"{folder / MANIFEST} names a file outside its folder: {name}")
     if not path.is_file():
         raise BadInput(f"engine {folder} is incomplete: {name} is missing")

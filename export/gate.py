@@ -1,0 +1,87 @@
+"""The WER gate: an engine is kept only if it reads the development split (nearly) as well as the FP32 graph does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.corpus.store import Corpus
+from runtime.bootstrap import paired_interval
+from runtime.contract import Contract, KeypointInput, RgbInput
+from runtime.engine import Engine
+from runtime.errors import BadInput, CriterionFailed
+from runtime.wer import align
+
+SPLIT = "dev"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate saw. WERs in percent, the rest in points; `low` and `high` bound the rise (95 %, paired)."""
+
+    split: str
+    clips: int
+    reference_words: int
+    wer: float
+    baseline_wer: float
+    rise: float
+    low: float
+    high: float
+    changed: int  # clips that the two read differently
+    budget: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rise is within the budget."""
+        return self.rise <= self.budget + 1e-9
+
+
+def check_corpus(contract: Contract, corpus: Corpus) -> None:
+    """Raise `BadInput` unless the clips of `corpus` are such as the model was made for."""
+    unknown = sorted(set(corpus.metadata.glosses) - set(contract.glosses))
+    if unknown:
+        raise BadInput(
+            f"corpus {corpus.folder} does not fit '{contract.name}': {len(unknown)} of its glosses are not in the "
+            f"model's table, such as '{unknown[0]}'; give the corpus that it was trained on"
+        )
+    if isinstance(contract.input, KeypointInput) and tuple(corpus.metadata.keypoint_layout) != contract.input.layout:
+        raise BadInput(f"corpus {corpus.folder} does not fit '{contract.name}': its keypoints have another layout")
+
+
+def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> GateResult:
+    """Decode the development split with both engines and compare their WERs; raises nothing if the budget is missed.
+
+    Raises `BadInput` if the corpus does not fit or has no development split.
+    """
+    contract = engine.contract
+    check_corpus(contract, corpus)
+    rows = corpus.split(SPLIT)
+    if not rows:
+        raise BadInput(f"corpus {corpus.folder} has no clips in split '{SPLIT}'; the WER gate needs them")
+    rgb = isinstance(contract.input, RgbInput)
+    counts, base_counts, changed = [], [], 0
+    for row in rows:
+        clip = corpus.load(row, frames=rgb, keypoints=not rgb)
+        read = engine.recognise(clip.frames, clip.keypoints)
+        base_read = read if engine is baseline else baseline.recognise(clip.frames, clip.keypoints)
+        counts.append(align(clip.glosses, read))
+        base_counts.append(align(clip.glosses, base_read))
+        changed += read != base_read
+    errors, base_errors = [item.errors for item in counts], [item.errors for item in base_counts]
+    words = [item.reference_words for item in counts]
+    rise = paired_interval(errors, base_errors, words)
+    total = sum(words)
+    return GateResult(
+        split=SPLIT, clips=len(rows), reference_words=total, wer=100 * sum(errors) / total,
+        baseline_wer=100 * sum(base_errors) / total, rise=rise.value, low=rise.low, high=rise.high,
+        changed=changed, budget=budget,
+    )  # fmt: skip
+
+
+def require(result: GateResult, name: str) -> None:
+    """Raise `CriterionFailed` that says by how much, unless the gate was passed."""
+    if not result.passed:
+        raise CriterionFailed(
+            f"{name} failed the WER gate: {result.wer:.2f} % on {result.clips} {result.split} clips against "
+            f"{result.baseline_wer:.2f} % in fp32, a rise of {result.rise:.2f} points "
+            f"(95 % interval {result.low:.2f} to {result.high:.2f}) where {result.budget:.2f} are allowed"
+        )
