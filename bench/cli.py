@@ -31,7 +31,8 @@ def bench(
         list[Path] | None, typer.Option(metavar="RUN", help="run folder to measure in PyTorch eager mode, too")
     ] = None,
     runs: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="run folder of an engine: gives its name, MACs and curve")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="run folder of an engine, or a folder of runs: names, MACs, curves"),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="SYSTEM", help="compare all with this one; default: the teacher's FP32 engine")

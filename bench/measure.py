@@ -33,7 +33,7 @@ from bench.record import (
 from bench.systems import EagerSystem, EngineSystem, System, distinct, example_input
 from distill.corpus.schema import ClipRow, SignClip
 from distill.corpus.store import Corpus
-from distill.run import load_run
+from distill.run import SUMMARY, load_run, read_summary
 from runtime.errors import BadInput
 
 POSE_MISSING = "pose estimator not included; not measured here"
@@ -176,7 +176,7 @@ def _system_record(
 ) -> SystemRecord:
     timing = timings[system.name]
     faults = invalid(timing, options.timing)
-    remarks = []
+    remarks = list(system.remarks)
     if system.target not in ("", options.target):
         remarks.append(f"compiled for {system.target}, measured as {options.target}")
     complexity = size_of(system, runs, rows)
@@ -424,11 +424,19 @@ def open_all(
     """Open everything that is to be measured; returns the systems, eager ones first, and the run folders.
 
     An engine belongs to the run whose checkpoint its contract names, if that run is among `runs` or `eager`; else it is
-    measured as a stranger, under the name of its folder. Raises `BadInput` for what cannot be opened.
+    measured as a stranger, under the name in its contract. Raises `BadInput` for what cannot be opened.
     """
-    folders = list(dict.fromkeys(Path(folder).resolve() for folder in (*runs, *eager)))
-    opened = [load_run(folder) for folder in folders]
+    folders = [found for folder in (*runs, *eager) for found in run_folders(Path(folder))]
+    opened = [load_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
     known = {run.checkpoint_hash: lineage.of_run(run) for run in opened}
     systems: list[System] = [EagerSystem(path, threads) for path in eager]
     systems.extend(EngineSystem(path, threads, known) for path in engines)
     return systems, opened
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folder itself if it is a run folder, else the finished runs inside it; itself again if there are none."""
+    if (folder / SUMMARY).exists() or not folder.is_dir():
+        return [folder]
+    inside = [path.parent for path in sorted(folder.glob(f"*/{SUMMARY}"))]
+    return [path for path in inside if (read_summary(path) or {}).get("status") == "complete"] or [folder]

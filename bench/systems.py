@@ -35,6 +35,7 @@ class System(Protocol):
     opener: Opener
     hashes: dict[str, str]  # checkpoint, onnx, engine, where known
     bytes_on_disk: int | None
+    remarks: list[str]  # what its maker wants known
     target: str  # what it was compiled for; "" where it was not compiled
     module: nn.Module | None  # the network itself, where it is at hand
 
@@ -92,7 +93,7 @@ class EngineSystem(_Recogniser):
     runtime = "onnxruntime"
 
     def __init__(self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None) -> None:
-        """known: lineages by the hash of their checkpoint; an engine of none of them is named as its folder."""
+        """known: lineages by the hash of their checkpoint; an engine of none of them is named as its contract."""
         from runtime.engine import Engine
 
         path = Path(path)
@@ -102,7 +103,7 @@ class EngineSystem(_Recogniser):
         self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
         self.precision = str(self.manifest.get("precision", "fp32"))
         checkpoint = self.contract.sources.get("checkpoint", "")
-        stranger = Lineage(run=path.stem if bare else path.name, checkpoint=checkpoint)
+        stranger = Lineage(run=self.contract.name, checkpoint=checkpoint)
         self.lineage = (known or {}).get(checkpoint, stranger)
         self.name = f"{self.lineage.run}-{self.precision}"
         self.opener = Opener("engine", str(path), threads)
@@ -110,9 +111,10 @@ class EngineSystem(_Recogniser):
         self.bytes_on_disk: int | None = file.stat().st_size
         self.hashes = {
             "checkpoint": checkpoint,
-            "onnx": sha256_file(file) if bare else str(_find(self.manifest, "onnx") or ""),
+            "onnx": sha256_file(file) if bare else str(self.manifest.get("chain", {}).get("onnx") or ""),
             "engine": "" if bare else sha256_file(file),
         }
+        self.remarks: list[str] = [str(warning) for warning in self.manifest.get("warnings", [])]
         self.target = str(self.manifest.get("target", ""))
         self.module: nn.Module | None = None
 
@@ -143,6 +145,7 @@ class EagerSystem(_Recogniser):
         self.opener = Opener("eager", str(path), threads)
         self.hashes = {"checkpoint": run.checkpoint_hash, "onnx": "", "engine": ""}
         self.bytes_on_disk: int | None = None
+        self.remarks: list[str] = []
         self._network = run.model.inference().eval()
         self.module: nn.Module | None = self._network
         self._torch = torch
@@ -175,12 +178,3 @@ def distinct(systems: list[System]) -> None:
             first, second = seen[system.name].opener.path, system.opener.path
             raise BadInput(f"two systems are called '{system.name}': {first} and {second}; measure them into two files")
         seen[system.name] = system
-
-
-def _find(tree: Any, key: str) -> str | None:
-    """The first text under `key` anywhere in a manifest."""
-    if isinstance(tree, dict):
-        if isinstance(tree.get(key), str):
-            return tree[key]
-        return next((found for value in tree.values() if (found := _find(value, key))), None)
-    return None

@@ -119,7 +119,8 @@ def write_engine(
         "runtime": "onnxruntime",
         "precision": precision,
         "target": target,
-        "sources": {"checkpoint": checkpoint, "onnx": "0" * 64},
+        "chain": {"checkpoint": checkpoint, "onnx": "0" * 64},
+        "warnings": ["made for a test"],
         "files": {"engine.onnx": sha256_file(file)},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -165,6 +165,7 @@ def test_a_stranger_is_measured_and_says_what_is_missing(stage, tmp_path):
     rows = of(measure(systems, corpus, options(limit_clips=3), runs, command="x"), SystemRecord)
     assert rows[0].system == "foreign-fp32" and rows[0].complexity is None and rows[0].wer.against is None
     assert any("run folder was not given" in reason for reason in rows[0].reasons)
+    assert "made for a test" in rows[0].reasons
     assert any("compiled for jetson" in reason for reason in rows[0].reasons)
     assert len(rows[0].wer.utterances) == 3 and rows[0].valid
 
@@ -270,3 +271,15 @@ def test_readings_are_scored_and_paired_by_clip():
     assert result.difference.value == pytest.approx(-100 / 3)
     with pytest.raises(ValueError, match="same clips"):
         difference(first, second[::-1])
+
+
+def test_runs_may_be_given_as_the_folder_that_holds_them(stage, tmp_path):
+    _, engines, runs = stage
+    (tmp_path / "runs/begun").mkdir(parents=True)
+    (tmp_path / "runs/begun/run.json").write_text('{"status": "running"}')
+    (tmp_path / "runs/light").symlink_to(runs[1])
+    systems, opened = open_all(engines[1:2], [runs[1]], [tmp_path / "runs"], 1)
+    assert [run.recipe.name for run in opened] == ["light"]  # once, though named twice; the unfinished one is left out
+    assert [system.name for system in systems] == ["light-eager", "light-fp32"]
+    with pytest.raises(BadInput, match="not a run folder"):
+        open_all(engines[:1], [], [stage[0].folder], 1)

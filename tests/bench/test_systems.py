@@ -47,7 +47,7 @@ def test_an_engine_takes_the_name_of_the_run_that_it_came_from(tmp_path):
 def test_a_bare_onnx_file_is_a_system_too(tmp_path):
     (tmp_path / "x").mkdir()
     system = EngineSystem(write_onnx(tmp_path / "x" / "model.onnx", "c1"), 1)
-    assert system.name == "model-fp32" and system.hashes["engine"] == "" and len(system.hashes["onnx"]) == 64
+    assert system.name == "x-fp32" and system.hashes["engine"] == "" and len(system.hashes["onnx"]) == 64
 
 
 def test_an_eager_run_gives_what_its_network_computes(tmp_path):
