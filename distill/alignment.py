@@ -1,4 +1,4 @@
-"""Pseudo labels: which gloss each output step of a clip belongs to, by forced CTC alignment of what the teacher says."""
+"""Pseudo labels: the gloss that each output step belongs to, by forced CTC alignment of what the teacher says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ UNKNOWN = -1
 
 
 def best_path(log_probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Viterbi path of CTC through (N,K) log-probabilities for the classes `targets` (L,): class of each step (N,), 0 blank.
+    """CTC's Viterbi path through (N,K) log-probabilities for the classes `targets` (L,): class of each step (N,).
 
-    All steps are `UNKNOWN` where N is too small for the targets.
+    0 is the blank. All steps are `UNKNOWN` where N is too small for the targets.
     """
     states = np.zeros(2 * len(targets) + 1, dtype=np.int64)
     states[1::2] = targets
@@ -38,7 +38,7 @@ def best_path(log_probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def nearest_gloss(path: np.ndarray) -> np.ndarray:
-    """(N,) classes with each blank replaced by the nearest gloss (the earlier of two as near); unchanged without any gloss."""
+    """(N,) classes, each blank replaced by the nearest gloss (the earlier, if two are); `UNKNOWN` without any."""
     spikes = np.flatnonzero(path > 0)
     if not len(spikes):
         return np.full_like(path, UNKNOWN)
@@ -47,7 +47,7 @@ def nearest_gloss(path: np.ndarray) -> np.ndarray:
 
 
 def pseudo_labels(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Scores (B,N,K), lengths (B,), concatenated targets, their lengths (B,) -> gloss of each step (B,N) int64, -1 unknown."""
+    """Scores (B,N,K), lengths (B,), concatenated targets and their lengths -> gloss of each step (B,N), -1 unknown."""
     labels = torch.full(logits.shape[:2], UNKNOWN, dtype=torch.int64)
     log_probs = logits.detach().float().log_softmax(-1).cpu().numpy()
     wanted = np.split(targets.cpu().numpy(), np.cumsum(target_lengths.cpu().numpy())[:-1])

@@ -16,9 +16,12 @@ def distill(
     corpus: Annotated[Path, typer.Option(help="the corpus folder")],
     out: Annotated[Path, typer.Option(help="the run folder; an unfinished run there goes on")],
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: training.epochs=3; may be repeated")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change the recipe: training.epochs=3; may be repeated"),
     ] = None,
-    skip_bad_clips: Annotated[bool, typer.Option(help="leave out the clips that `signedge corpus check` finds fault with")] = False,
+    skip_bad_clips: Annotated[
+        bool, typer.Option(help="leave out the clips that `signedge corpus check` finds fault with")
+    ] = False,
 ) -> None:
     """Train what RECIPE says on a corpus and leave a run folder."""
     from distill.recipe import load_recipe
@@ -36,14 +39,20 @@ class Report:
     """Progress of a training: bars in a terminal, else one line an epoch."""
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._console = Console()
-        self._bars = Progress(
-            TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=self._console, disable=not self._console.is_terminal,
-        )  # fmt: skip
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:<8}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Report:
@@ -56,21 +65,24 @@ class Report:
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one event of `distill.train.train`."""
         stage = event["stage"]
-        if stage in ("clips", "teacher"):
-            self._advance(stage, event["done"], event["total"])
-        elif stage == "resume":
-            self._console.print(f"going on after epoch {event['epoch']}", highlight=False)
+        if stage in ("clips", "teacher", "step"):
+            self._advance({"step": f"epoch {event.get('epoch')}"}.get(stage, stage), event["done"], event["total"])
         elif stage == "skip":
-            self._console.print(f"skipped {event['fault']}", highlight=False)
-        elif stage == "step":
-            self._advance("training", event["done"], event["total"])
+            self._say(f"skipped {event['fault']}")
+        elif stage == "resume":
+            self._say(f"going on after epoch {event['epoch']}")
         elif stage == "epoch":
-            self._console.print(epoch_line(event), highlight=False)
+            self._say(epoch_line(event))
 
-    def _advance(self, name: str, done: int, total: int, note: str = "") -> None:
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _advance(self, name: str, done: int, total: int) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, note=note)
-        self._bars.update(self._tasks[name], completed=done, total=total, note=note)
+            self._tasks[name] = self._bars.add_task(name, total=total)
+        self._bars.update(self._tasks[name], completed=done)
+        if done == total:
+            self._bars.remove_task(self._tasks.pop(name))
 
 
 def epoch_line(event: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
-"""Clips as packed batches: the same preprocessing as the runtime's, augmentation and order as functions of seed, epoch and clip.
+"""Clips as packed batches: the runtime's preprocessing; augmentation and order as functions of seed, epoch and clip.
 
-Nothing here keeps random state, so an interrupted training that starts again at an epoch sees exactly what it would have seen.
+Nothing here keeps random state, so a training that goes on after an interruption sees what it would have seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,14 +36,13 @@ class Side:
 class Batch:
     """B clips in packed form: all their padded frames one after the other, P in total.
 
-    `x` (P,...) float32 and `lengths` (B,) padded lengths are the student's; `teacher_x` and `teacher_lengths` the teacher's,
-    None where it is not run. `frames` (B,) are the lengths T without padding. `targets` (sum of L,) holds the classes of all
-    clips one after the other, `target_lengths` (B,) their L. `clips` and `views` (B,) say which clip and which of its fixed views.
+    `x` (P,...) float32 and `lengths` (B,) padded lengths are the student's; `teacher_x` and `teacher_lengths` the
+    teacher's, None where it is not run. `targets` (sum of L,) holds the classes of all clips one after the other,
+    `target_lengths` (B,) their L. `clips` and `views` (B,) say which clip and which of its fixed views.
     """
 
     clips: Tensor
     views: Tensor
-    frames: Tensor
     x: Tensor
     lengths: Tensor
     targets: Tensor
@@ -161,7 +161,7 @@ def _move(clip: SignClip, settings: Augmentation, rng: np.random.Generator) -> S
 
 def _resample(length: int, factor: float, glosses: Sequence[str]) -> np.ndarray:
     """Frame numbers of a slower or faster clip, long enough for CTC: a step a gloss and one more between equal ones."""
-    steps = len(glosses) + sum(a == b for a, b in zip(glosses, glosses[1:], strict=False))
+    steps = len(glosses) + sum(a == b for a, b in pairwise(glosses))
     wanted = max(round(length * factor), STRIDE * (steps - 1) + 1, 1)
     return np.linspace(0, length - 1, wanted).round().astype(np.int64)
 
@@ -215,19 +215,17 @@ def collate(
     clips: ClipSet, indices: Sequence[int], augmenter: Augmenter | None = None, epoch: int = 0, teacher: bool = False
 ) -> Batch:
     """Make one batch. Without `augmenter` the clean clips; with `teacher` the teacher's view beside the student's."""
-    student, other, lengths = [], [], []
+    student, other = [], []
     for index in indices:
         clip = clips.clip(index)
         if augmenter:
             clip = augmenter.geometry(clip, index, epoch)
-        lengths.append(len(clip.frames if clip.frames is not None else clip.keypoints))  # type: ignore[arg-type]
         student.append(pad_clip(_student_features(clip, clips, index, augmenter, epoch), clips.student.padding))
         if teacher and clips.teacher:
             other.append(pad_clip(features(clip, clips.teacher), clips.teacher.padding))
     return Batch(
         clips=torch.tensor(list(indices)),
         views=torch.tensor([augmenter.view(epoch, i) if augmenter else 0 for i in indices]),
-        frames=torch.tensor(lengths),
         x=pack(student),
         lengths=torch.tensor([len(clip) for clip in student]),
         targets=torch.from_numpy(np.concatenate([clips.targets[i] for i in indices])),
@@ -265,7 +263,7 @@ def plan(
 ) -> list[list[int]]:
     """Clip numbers of every batch of an epoch, for one of `world` processes. Clips of a batch are of similar length.
 
-    Shuffled, cut into pools of 16 batches, sorted by length inside a pool, cut into batches, shuffled again. With `sort`
+    Shuffled, cut into pools of 16 batches, sorted by length inside a pool, cut into batches, shuffled again. `sort`:
     all batches go from short clips to long. All processes get the same number of batches.
     """
     rng = np.random.default_rng([seed, _ORDER, epoch])
@@ -282,7 +280,7 @@ def plan(
     return batches[rank::world] if len(batches) >= world else batches
 
 
-def batches_a_epoch(clips: int, batch_size: int, world: int = 1) -> int:
+def batches_an_epoch(clips: int, batch_size: int, world: int = 1) -> int:
     """Number of batches `plan` gives each process."""
     return len(plan([1] * clips, batch_size, 0, 0, world=world))
 

@@ -19,7 +19,7 @@ from runtime.errors import BadInput
 
 
 class Objective(nn.Module):
-    """Sum of weighted terms. Its own parameters (embeddings, relation heads, adaptor) are trained along and then dropped."""
+    """Weighted terms. Its own parameters (embeddings, relation heads, adaptor) are trained along and then dropped."""
 
     def __init__(
         self,
@@ -65,11 +65,15 @@ class Objective(nn.Module):
         """Whether the teacher's frame maps are needed."""
         return self.frames is not None
 
-    def forward(self, output: Output, batch: Batch, teacher: Knowledge | None = None, ramp: float = 1.0) -> dict[str, Tensor]:
+    def forward(
+        self, output: Output, batch: Batch, teacher: Knowledge | None = None, ramp: float = 1.0
+    ) -> dict[str, Tensor]:
         """Weighted terms by name, scalars; their sum is minimised. `ramp` (0..1) scales the contrastive terms."""
         terms = {"ctc": ctc_loss(output.logits, output.lengths, batch.targets, batch.target_lengths)}
         if output.auxiliary and self.auxiliary_weight:
-            heads = [ctc_loss(logits, lengths, batch.targets, batch.target_lengths) for logits, lengths in output.auxiliary]
+            heads = [
+                ctc_loss(logits, lengths, batch.targets, batch.target_lengths) for logits, lengths in output.auxiliary
+            ]
             terms["auxiliary"] = self.auxiliary_weight * sum(heads[1:], heads[0])
         if teacher is not None:
             terms |= self._knowledge(output, batch, teacher, ramp)
@@ -79,7 +83,9 @@ class Objective(nn.Module):
         settings = self.settings
         terms: dict[str, Tensor] = {}
         if settings.kd:
-            loss = logit_kd(output.logits, teacher.logits, output.lengths, settings.kd.temperature, settings.kd.drop_blank)
+            loss = logit_kd(
+                output.logits, teacher.logits, output.lengths, settings.kd.temperature, settings.kd.drop_blank
+            )
             terms["kd"] = settings.kd.weight * loss
         labels = self._labels(batch, teacher) if self.contrast or self.relation else None
         if self.contrast and settings.crd:

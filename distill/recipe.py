@@ -86,8 +86,8 @@ class FeatureTerm(_Part):
 class Distillation(_Part):
     """Which knowledge is carried over, and how the frozen teacher is run.
 
-    Live, the teacher sees the same augmented view as the student. Cached (`cache_teacher`), it runs once over `cache_views`
-    fixed views of every training clip: the clean clip, then augmented ones; an epoch then draws one of them a clip.
+    Live, the teacher sees the same moved view as the student. Cached (`cache_teacher`), it runs once over `cache_views`
+    fixed views of every training clip: the clean clip, then moved ones; epochs take them in turn.
     """
 
     kd: LogitTerm | None = None
@@ -103,7 +103,7 @@ class Distillation(_Part):
 class Augmentation(_Part):
     """What changes from epoch to epoch. 0 switches a change off.
 
-    `rescale` and `shift` change where and when things are, so a teacher that runs live sees the same; the rest is the student's alone.
+    `rescale` and `shift` change where and when things are, so the teacher sees the same; the rest is the student's.
     """
 
     rescale: float = Field(default=0, ge=0, lt=0.9)  # length changes by up to this share
@@ -180,7 +180,7 @@ class Recipe(_Part):
             moving = [key for key in _GEOMETRY if getattr(self.training.augment, key)]
             if moving:
                 raise ValueError(
-                    f"training.augment.{moving[0]} changes what the teacher should see, but its outputs are cached once: "
+                    f"training.augment.{moving[0]} changes what the teacher should see, but it is cached: "
                     "set it to 0, raise distillation.cache_views, or set distillation.cache_teacher to false"
                 )
         return self
@@ -195,7 +195,7 @@ class Recipe(_Part):
 
 
 def load_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from a path, or by its name under distill/recipes (`demo/teacher`), with `key=value` changes applied.
+    """Read a recipe by path, or by name under distill/recipes (`demo/teacher`), with `key=value` changes applied.
 
     A key may have dots (`training.epochs=3`); the value is YAML. Raises `BadInput` naming file and field.
     """
@@ -258,8 +258,8 @@ def _explain(error: ValidationError) -> str:
 def input_spec(source: RgbSource | KeypointSource, layout: Sequence[str]) -> RgbInput | KeypointInput:
     """The contract's input for a recipe's, given the corpus' keypoint layout.
 
-    A hand's joint is seen relative to its hand's root, a joint of the body relative to the nose (to the first origin joint
-    where the layout has no nose).
+    A hand's joint is seen relative to its hand's root, a joint of the body relative to the nose (where the layout has
+    none, to the first origin joint).
     """
     if isinstance(source, RgbSource):
         return RgbInput(height=source.size, width=source.size)

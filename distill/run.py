@@ -1,4 +1,4 @@
-"""Read a run folder: what a finished training left behind, checked before use."""
+"""The run folder: names of its files, and reading what a finished training left behind, checked before use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distill.corpus.store import explain
 from distill.models import build
 from distill.models.base import Recogniser
 from distill.recipe import Recipe
+from runtime.atomic import atomic_file
 from runtime.contract import Contract
 from runtime.errors import BadInput
 from runtime.hashing import sha256_file
@@ -43,13 +44,17 @@ def load_run(folder: str | Path) -> Run:
     if summary is None:
         raise BadInput(f"{folder} is not a run folder: it has no {SUMMARY}")
     if summary.get("status") != "complete":
-        raise BadInput(f"the training in {folder} is not finished; give the same `signedge distill` command again to go on")
+        raise BadInput(
+            f"the training in {folder} is not finished; give the same `signedge distill` command again to go on"
+        )
     recipe = _read_recipe(folder / RECIPE)
     contract = Contract.from_json(_text(folder / CONTRACT))
     curve = [_object(folder / CURVE, line) for line in _text(folder / CURVE).splitlines() if line.strip()]
     checkpoint_hash = _hash(folder / WEIGHTS)
     if checkpoint_hash != summary.get("checkpoint"):
-        raise BadInput(f"{folder / WEIGHTS} is corrupt or was changed: its hash is not the one in {SUMMARY}; train it again")
+        raise BadInput(
+            f"{folder / WEIGHTS} is corrupt or was changed: its hash is not the one in {SUMMARY}; train it again"
+        )
     model = load_model(folder / WEIGHTS, contract)
     return Run(folder, recipe, contract, model, summary, curve, checkpoint_hash)
 
@@ -106,3 +111,9 @@ def _hash(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file of a run folder, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,4 +1,4 @@
-"""What a frozen teacher says of a batch: run live on the batch's own view, or looked up from one run over fixed views."""
+"""What a frozen teacher says of a batch: run live on its view, or looked up from one run over fixed views."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from runtime.preprocess import pad_clip
 
 @dataclass
 class Knowledge:
-    """Teacher outputs of a batch: `logits` (B,N,K), `features` (B,N,D), `lengths` (B,), all float32 and without gradient.
+    """Teacher outputs of a batch: `logits` (B,N,K), `features` (B,N,D), `lengths` (B,), without gradient.
 
-    `frame_maps` (sum of 4N,C,h,w) are the packed maps without the edge padding, so that they meet a student's with another
-    padding frame by frame; None where no loss asks for them.
+    `frame_maps` (sum of 4N,C,h,w) are the packed maps without the edge padding, so that they meet those of a student
+    with another padding frame by frame; None where no loss asks for them.
     """
 
     logits: Tensor
@@ -82,7 +82,13 @@ class CachedTeacher:
                     progress(len(self._entries), total)
 
     def _add(
-        self, teacher: LiveTeacher, clips: ClipSet, augmenter: Augmenter, members: list[int], view: int, device: torch.device | str
+        self,
+        teacher: LiveTeacher,
+        clips: ClipSet,
+        augmenter: Augmenter,
+        members: list[int],
+        view: int,
+        device: torch.device | str,
     ) -> None:
         side = clips.teacher
         assert side is not None
@@ -105,7 +111,9 @@ class CachedTeacher:
 
     def __call__(self, batch: Batch) -> Knowledge:
         """Look the clips up."""
-        found = [self._entries[clip, view] for clip, view in zip(batch.clips.tolist(), batch.views.tolist(), strict=True)]
+        found = [
+            self._entries[clip, view] for clip, view in zip(batch.clips.tolist(), batch.views.tolist(), strict=True)
+        ]
         device = batch.x.device
         maps = [entry[2] for entry in found if entry[2] is not None]
         return Knowledge(
