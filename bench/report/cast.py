@@ -72,6 +72,7 @@ class Cast:
     def representative(self, run: str) -> SystemRecord | None:
         """The row that stands for a run where precision plays no part: its FP32 engine if there is one."""
         rows = [system for system in self.systems.values() if system.run == run]
+        rows = [system for system in rows if system.valid] or rows
         return min(rows, key=_engine_first) if rows else None
 
 
@@ -100,7 +101,7 @@ def gather_cast(records: Sequence[Record]) -> Cast:
         for record in records
         if isinstance(record, ComparisonRecord) and record.quantity == "latency_ratio" and record.ratio is not None
     }
-    timed = [row for row in ordered if row.run == teacher and row.latency is not None and row.valid]
+    timed = [row for row in ordered if row.run == teacher and row.latency is not None]
     return Cast(
         systems={row.system: row for row in ordered},
         teacher_run=teacher,

@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def report(
     results: Annotated[Path, typer.Argument(help="records that `signedge bench` wrote, one JSON object a line")],
-    out: Annotated[Path, typer.Option("--out", help="folder for index.html, report.md and figures/; an older report is replaced")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the report; an older report there is replaced")],
 ) -> None:
     """Turn records into a self-contained page with plots and plain warnings. Reads records only, measures nothing."""
     try:

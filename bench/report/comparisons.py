@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.record import ComparisonRecord, Interval, Record, SystemRecord
-from bench.report import formats
 from bench.report.cast import Cast
 
-Shown = Literal["better", "worse", "open", "none"]
-KINDS = ("Distilled against plain", "INT8 against FP32", "Student against teacher", "Other pairs")
+Shown = Literal["better", "worse", "open", "same", "none"]
+DISTILLED = "Distilled against CTC alone"
+PRECISION = "Lower precision against FP32"
+STUDENT = "Student against teacher"
+OTHER = "Other pairs"
+KINDS = (DISTILLED, PRECISION, STUDENT, OTHER)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair. `shown` is what the interval says of the first system: better, worse, open (includes 0), none (no interval)."""
+    """One pair. `shown` is what the interval says of the first system (see `judge`)."""
 
-    name: str
     kind: str
     system: str
     against: str
@@ -38,19 +40,21 @@ class Group:
 
 
 def groups(records: Sequence[Record], cast: Cast) -> list[Group]:
-    """All pairs of the records, a WER and a latency comparison of one pair in one row; students against the teacher
-    are completed from the table's own paired differences."""
-    pairs: dict[tuple[str, str], tuple[str, Interval | None, float | None]] = {}
+    """All pairs of the records by kind; the WER and the latency of one pair stand in one row.
+
+    Pairs with the teacher take their difference from the table's rows where no comparison states it.
+    """
+    pairs: dict[tuple[str, str], tuple[Interval | None, float | None]] = {}
     for record in records:
         if isinstance(record, ComparisonRecord):
-            name, difference, ratio = pairs.get((record.system, record.against), (record.name, None, None))
-            pairs[record.system, record.against] = (name, record.difference or difference, record.ratio or ratio)
-    for system in cast.students():
+            difference, ratio = pairs.get((record.system, record.against), (None, None))
+            pairs[record.system, record.against] = (record.difference or difference, record.ratio or ratio)
+    for system in cast.systems.values():
         if system.wer and system.wer.against and system.wer.difference:
             key = (system.system, system.wer.against)
-            name, difference, ratio = pairs.get(key, ("", None, None))
-            pairs[key] = (name, difference or system.wer.difference, ratio)
-    rows = [_comparison(name, pair, difference, ratio, cast) for pair, (name, difference, ratio) in pairs.items()]
+            difference, ratio = pairs.get(key, (None, None))
+            pairs[key] = (difference or system.wer.difference, ratio)
+    rows = [_comparison(pair, difference, ratio, cast) for pair, (difference, ratio) in pairs.items()]
     order = {name: place for place, name in enumerate(cast.systems)}
     rows.sort(key=lambda row: (KINDS.index(row.kind), order.get(row.system, len(order))))
     reach = max((max(abs(r.difference.low), abs(r.difference.high)) for r in rows if r.difference), default=1.0)
@@ -61,12 +65,9 @@ def groups(records: Sequence[Record], cast: Cast) -> list[Group]:
     ]
 
 
-def _comparison(
-    name: str, pair: tuple[str, str], difference: Interval | None, ratio: float | None, cast: Cast
-) -> Comparison:
+def _comparison(pair: tuple[str, str], difference: Interval | None, ratio: float | None, cast: Cast) -> Comparison:
     shown = judge(difference)
     return Comparison(
-        name=name,
         kind=_kind(cast.systems.get(pair[0]), cast.systems.get(pair[1]), cast),
         system=pair[0],
         against=pair[1],
@@ -78,9 +79,14 @@ def _comparison(
 
 
 def judge(difference: Interval | None) -> Shown:
-    """What a paired interval shows of a system: `better`, `worse`, `open` where it includes 0, `none` without one."""
+    """What a paired interval shows of a system: `better`, `worse`, or `open` where it includes 0.
+
+    `same` means equal errors on every clip, `none` that no interval is there.
+    """
     if difference is None:
         return "none"
+    if difference.low == difference.high == 0:
+        return "same"
     if difference.low <= 0 <= difference.high:
         return "open"
     return "better" if difference.high < 0 else "worse"
@@ -94,18 +100,18 @@ def _verdict(difference: Interval | None, shown: Shown) -> str:
         return f"Better by {size}; the interval excludes 0."
     if shown == "worse":
         return f"Worse by {size}; the interval excludes 0."
-    if difference.low == difference.high == 0:
+    if shown == "same":
         return "The same errors on every clip."
     return "The interval includes 0: no difference is shown at this size."
 
 
 def _kind(system: SystemRecord | None, against: SystemRecord | None, cast: Cast) -> str:
     if system is None or against is None:
-        return KINDS[3]
+        return OTHER
     if system.run == against.run:
-        return KINDS[1] if system.precision != against.precision else KINDS[3]
+        return PRECISION if system.precision != against.precision else OTHER
     if cast.is_teacher(against):
-        return KINDS[2]
+        return STUDENT
     if system.architecture == against.architecture and system.distillation and not against.distillation:
-        return KINDS[0]
-    return KINDS[3]
+        return DISTILLED
+    return OTHER

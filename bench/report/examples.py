@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.record import ExampleRecord, Record, Utterance
-from bench.report.alignment import Operation, operations
+from bench.record import ExampleRecord, Record, SystemRecord
 from bench.report.cast import Cast
 from runtime.errors import BadInput
+from runtime.wer import Step, aligned, fold
 
 _PICTURE = re.compile(r"data:image/(png|jpeg);base64,([A-Za-z0-9+/=]+)\Z")
 _COLUMNS = 11  # words side by side; a longer sentence goes on in a further block
@@ -19,7 +19,10 @@ _COLUMNS = 11  # words side by side; a longer sentence goes on in a further bloc
 
 @dataclass(frozen=True)
 class Mark:
-    """One cell under a reference column: what kind of reading it is (`empty` where nothing was due), read and due word."""
+    """One word of a reading under its reference column: the word read, the word due, and what that makes it.
+
+    `kind`: correct, substitution, deletion, insertion; `empty` where another system inserted a word and this did not.
+    """
 
     kind: str
     text: str = ""
@@ -28,17 +31,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one or several systems read: names of the systems, marks by column, numbers of errors."""
+    """What one or several systems read alike."""
 
     systems: list[str]
     marks: list[Mark]
-    errors: int
     counts: str
 
 
 @dataclass(frozen=True)
 class Block:
-    """Columns that fit beside each other: the reference words ("" where only an insertion stands) and the readings."""
+    """Columns that fit beside each other: reference words ("" where only an insertion stands), and marks by reading."""
 
     reference: list[str]
     readings: list[tuple[Reading, list[Mark]]]
@@ -72,39 +74,44 @@ def gather_examples(records: Sequence[Record], cast: Cast) -> list[Example]:
 
 
 def _example(record: ExampleRecord, cast: Cast) -> Example:
-    found = [
-        (cast.full_name(system), utterance.hypothesis)
-        for system in cast.systems.values()
-        if system.valid and (utterance := _utterance(system.wer.utterances if system.wer else [], record.clip))
-    ]
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name, hypothesis in found:
-        alike.setdefault(tuple(hypothesis), []).append(name)
-    aligned = [(names, operations(record.reference, hypothesis)) for hypothesis, names in alike.items()]
-    gaps = _gaps([steps for _, steps in aligned], len(record.reference))
-    readings = [_reading(names, steps, gaps) for names, steps in aligned]
+    readings: dict[tuple[str, ...], list[SystemRecord]] = {}
+    for system in cast.systems.values():
+        for utterance in system.wer.utterances if system.wer else []:
+            if utterance.id == record.clip:
+                readings.setdefault(tuple(utterance.hypothesis), []).append(system)
+    steps = {hypothesis: aligned(record.reference, hypothesis) for hypothesis in readings}
+    gaps = _gaps(list(steps.values()), len(record.reference))
+    rows = [_reading(_names(systems, cast), steps[hypothesis], gaps) for hypothesis, systems in readings.items()]
     header = _header(record.reference, gaps)
     blocks = [
-        Block(header[i : i + _COLUMNS], [(reading, reading.marks[i : i + _COLUMNS]) for reading in readings])
+        Block(header[i : i + _COLUMNS], [(row, row.marks[i : i + _COLUMNS]) for row in rows])
         for i in range(0, len(header), _COLUMNS)
     ]
     pictures = [_picture(uri, record.clip, number) for number, uri in enumerate(record.pictures, start=1)]
-    return Example(record.clip, record.split, record.signer, record.reference, pictures, readings, blocks)
+    return Example(record.clip, record.split, record.signer, record.reference, pictures, rows, blocks)
 
 
-def _utterance(rows: list[Utterance], clip: str) -> Utterance | None:
-    return next((row for row in rows if row.id == clip), None)
+def _names(systems: list[SystemRecord], cast: Cast) -> list[str]:
+    """`LRINet + CRKD` where all rows of a run read alike, else those that did: `LRINet + CRKD INT8`."""
+    if len(systems) == len(cast.systems):
+        return ["all systems"]
+    names = []
+    for run in dict.fromkeys(system.run for system in systems):
+        here = [system for system in systems if system.run == run]
+        whole = len(here) == sum(system.run == run for system in cast.systems.values())
+        names += [cast.run_name(here[0])] if whole else [cast.full_name(system) for system in here]
+    return names
 
 
-def _gaps(alignments: list[list[Operation]], words: int) -> list[int]:
+def _gaps(alignments: list[list[Step]], words: int) -> list[int]:
     """How many insertions the readings have at most before each reference word, and after the last."""
     widest = [0] * (words + 1)
     for steps in alignments:
         place, run = 0, 0
-        for step in steps:
-            run = run + 1 if step.kind == "insertion" else 0
+        for wanted, _ in steps:
+            run = run + 1 if wanted is None else 0
             widest[place] = max(widest[place], run)
-            place += step.kind != "insertion"
+            place += wanted is not None
     return widest
 
 
@@ -115,26 +122,28 @@ def _header(reference: list[str], gaps: list[int]) -> list[str]:
     return header
 
 
-def _reading(names: list[str], steps: list[Operation], gaps: list[int]) -> Reading:
+def _reading(names: list[str], steps: list[Step], gaps: list[int]) -> Reading:
     marks: list[Mark] = []
     place, run = 0, 0
-    for step in steps:
-        if step.kind == "insertion":
-            marks.append(Mark("insertion", step.hypothesis))
+    for wanted, heard in steps:
+        if wanted is None:
+            marks.append(Mark("insertion", heard or ""))
             run += 1
             continue
         marks += [Mark("empty")] * (gaps[place] - run)
-        marks.append(Mark(step.kind, step.hypothesis, step.reference))
+        marks.append(_mark(wanted, heard))
         place, run = place + 1, 0
     marks += [Mark("empty")] * (gaps[place] - run)
-    kinds = [step.kind for step in steps]
-    counts = [
-        f"{kinds.count(kind)} {short}"
-        for kind, short in (("substitution", "S"), ("deletion", "D"), ("insertion", "I"))
-        if kinds.count(kind)  # type: ignore[arg-type]
-    ]
-    errors = len(kinds) - kinds.count("correct")
-    return Reading(names, marks, errors, " ".join(counts) or "all right")
+    kinds = [mark.kind for mark in marks]
+    letters = (("substitution", "S"), ("deletion", "D"), ("insertion", "I"))
+    counts = [f"{kinds.count(kind)} {letter}" for kind, letter in letters if kind in kinds]
+    return Reading(names, marks, " ".join(counts) or "no error")
+
+
+def _mark(wanted: str, heard: str | None) -> Mark:
+    if heard is None:
+        return Mark("deletion", "", wanted)
+    return Mark("correct" if fold(wanted) == fold(heard) else "substitution", heard, wanted)
 
 
 def _picture(uri: str, clip: str, number: int) -> Picture:

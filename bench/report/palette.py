@@ -1,4 +1,4 @@
-"""Colours and marks: Okabe and Ito's colour-blind-safe set, one colour and one mark an architecture, on page and plots."""
+"""Colours and marks of page and plots: Okabe and Ito's colour-blind-safe hues, with contrast on light and dark."""
 
 from __future__ import annotations
 

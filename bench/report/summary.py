@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from bench.record import Interval, SystemRecord
 from bench.report import formats
 from bench.report.cast import Cast
-from bench.report.comparisons import Group
-
-TOLERANCE = 0.5  # WER points within which the faster of two students counts as the better one
+from bench.report.comparisons import DISTILLED, Group
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,12 @@ def summarise(cast: Cast, groups: list[Group]) -> Summary:
 
 
 def best_student(cast: Cast) -> SystemRecord | None:
-    """The student with the lowest WER; among those within `TOLERANCE` points of it, the fastest."""
+    """Of the network with the lowest WER the fastest row: what lower precision may cost, the gate has judged before."""
     rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.students() if s.valid and s.wer and s.latency]
     if not rows:
         return None
-    lowest = min(wer for wer, _, _ in rows)
-    return min((ms, s.system, s) for wer, ms, s in rows if wer <= lowest + TOLERANCE)[2]
+    run = min(rows, key=lambda row: row[0])[2].run
+    return min((row for row in rows if row[2].run == run), key=lambda row: row[1])[2]
 
 
 def _teacher_sentence(cast: Cast) -> list[str]:
@@ -54,10 +52,11 @@ def _teacher_sentence(cast: Cast) -> list[str]:
     if teacher is None or teacher.wer is None or teacher.latency is None:
         return []
     clips = len(teacher.wer.utterances) or teacher.wer.wer.pairs
-    of = f"the {formats.plural(clips, 'clip')} of the {teacher.wer.split} split" if clips else f"the {teacher.wer.split} split"
+    clips_of = f"the {formats.plural(clips, 'clip')} of " if clips else ""
     return [
-        f"On {of}, the teacher reads with a WER of {formats.points(teacher.wer.wer.value)} % "
-        f"{formats.span(teacher.wer.wer.low, teacher.wer.wer.high)} and its {_engine(teacher)} takes "
+        f"On {clips_of}the {teacher.wer.split} split, the teacher reads with a WER of "
+        f"{formats.points(teacher.wer.wer.value)} % {formats.span(teacher.wer.wer.low, teacher.wer.wer.high)} "
+        f"and its {_engine(teacher)} takes "
         f"{formats.milliseconds(teacher.latency.median_ms)} ms a clip on {teacher.target} "
         f"({formats.plural(teacher.latency.threads, 'thread')})."
     ]
@@ -81,13 +80,16 @@ def _student_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
 def _lost(difference: Interval | None) -> str:
     if difference is None:
         return ""
-    word = "more" if difference.value >= 0 else "fewer"
-    text = f": {abs(difference.value):.1f} points {word} than the teacher {formats.signed_span(difference.low, difference.high)}"
-    return text + (", an interval that includes 0" if difference.low <= 0 <= difference.high else "")
+    interval = formats.signed_span(difference.low, difference.high)
+    if formats.points(abs(difference.value)) == "0.0":
+        return f", level with the teacher {interval}"
+    word = "more" if difference.value > 0 else "fewer"
+    open_end = ", an interval that includes 0" if difference.low <= 0 <= difference.high else ""
+    return f", {formats.points(abs(difference.value))} points {word} than the teacher {interval}{open_end}"
 
 
 def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
-    rows = [row for group in groups if group.kind == "Distilled against plain" for row in group.rows if row.difference]
+    rows = [row for group in groups if group.kind == DISTILLED for row in group.rows if row.difference]
     sentences = []
     for row in rows:
         value = row.difference
@@ -97,6 +99,7 @@ def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
         outcome = {
             "better": f"lowers its WER: {change}",
             "worse": f"raises its WER: {change}",
+            "same": "changes no error",
             "open": f"changes its WER by {change}: the interval includes 0, so no gain is shown at this size",
         }[row.shown]
         precision = "" if system.precision == "fp32" else f" ({system.precision.upper()})"
@@ -119,16 +122,16 @@ def _key_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
     figures.append(KeyFigure(formats.points(value.value), "%", f"WER of {name}", formats.span(value.low, value.high)))
     speedup = cast.speedup(best)
     if speedup and best.latency and teacher and teacher.latency:
-        times = f"{formats.milliseconds(teacher.latency.median_ms)} → {formats.milliseconds(best.latency.median_ms)} ms a clip"
+        before, after = formats.milliseconds(teacher.latency.median_ms), formats.milliseconds(best.latency.median_ms)
+        times = f"{before} → {after} ms a clip"
         bare = best.modality == "keypoints" and best.pose_ms_per_frame is None
         detail = f"{times}, pose not included" if bare else times
         figures.append(KeyFigure(formats.ratio(speedup[0]).rstrip("×"), "×", "as fast as the teacher", detail))
     if teacher and teacher.complexity and best.complexity:
-        before, after = teacher.complexity, best.complexity
-        detail = f"{formats.scaled(before.macs_per_frame)} → {formats.scaled(after.macs_per_frame)} a frame"
-        share = before.macs_per_frame / after.macs_per_frame if after.macs_per_frame else None
-        if share:
-            figures.append(KeyFigure(formats.ratio(share).rstrip("×"), "×", "fewer MACs", detail))
+        counts = teacher.complexity.macs_per_frame, best.complexity.macs_per_frame
+        if all(counts):
+            detail = f"{formats.scaled(counts[0])} → {formats.scaled(counts[1])} a frame"
+            figures.append(KeyFigure(formats.ratio(counts[0] / counts[1]).rstrip("×"), "×", "fewer MACs", detail))
     return figures
 
 

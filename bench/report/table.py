@@ -61,6 +61,20 @@ def rows(cast: Cast) -> list[Row]:
     return result
 
 
+def foot(cast: Cast) -> str:
+    """What the signs in the table mean."""
+    parts = ["All figures are measured; – was not. [ ] is the 95 % interval."]
+    words = {system.wer.reference_words for system in cast.systems.values() if system.wer}
+    if len(words) == 1:
+        parts.append(f"S, D, I: words substituted, deleted, inserted, of {formats.whole(words.pop())} signed.")
+    if cast.baseline is not None:
+        parts.append(f"Speed-up is against {cast.full_name(cast.baseline)}.")
+    parts.append("Filled marks: distilled, and the teacher; hollow: trained with CTC alone.")
+    if any(s.modality == "keypoints" and s.pose_ms_per_frame is None for s in cast.systems.values()):
+        parts.append("† The pose estimator in front of it is not included.")
+    return " ".join(parts)
+
+
 def _name(system: SystemRecord, cast: Cast) -> Cell:
     detail = cast.architecture(system) if cast.is_teacher(system) else system.system
     return Cell(cast.run_name(system), "INVALID" if not system.valid else detail, alarm=not system.valid)
@@ -94,8 +108,7 @@ def _difference(system: SystemRecord, cast: Cast) -> Cell:
 def _errors(system: SystemRecord, cast: Cast) -> Cell:
     if system.wer is None:
         return Cell()
-    counts = (system.wer.substitutions, system.wer.deletions, system.wer.insertions)
-    return Cell(" / ".join(map(str, counts)), f"of {formats.whole(system.wer.reference_words)}")
+    return Cell(f"{system.wer.substitutions} / {system.wer.deletions} / {system.wer.insertions}")
 
 
 def _clip_time(system: SystemRecord, cast: Cast) -> Cell:
@@ -122,7 +135,7 @@ def _speedup(system: SystemRecord, cast: Cast) -> Cell:
     speedup = cast.speedup(system)
     if speedup is None:
         return Cell()
-    return Cell(formats.ratio(speedup[0]), "interleaved" if speedup[1] else "")
+    return Cell(formats.ratio(speedup[0]), "" if speedup[1] else "of medians")
 
 
 def _parameters(system: SystemRecord, cast: Cast) -> Cell:
@@ -142,9 +155,9 @@ def _memory(system: SystemRecord, cast: Cast) -> Cell:
 
 def _pose(system: SystemRecord, cast: Cast) -> Cell:
     if system.modality == "rgb":
-        return Cell("none", "needs no pose")
+        return Cell("none")
     if system.pose_ms_per_frame is None:
-        return Cell("not incl.", "", alarm=True)
+        return Cell("not incl.", alarm=True)
     return Cell(f"+{_THIN}{formats.milliseconds(system.pose_ms_per_frame)}", "a frame")
 
 
@@ -156,7 +169,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("distillation", "Distilled", "", "", "The distillation added to CTC.", _distillation, numeric=False),
     Column("engine", "Engine", "", "", "Precision and runtime.", _engine, numeric=False),
     Column("wer", "WER", "%", "Accuracy", "Word error rate and its bootstrap interval.", _wer),
-    Column("difference", "to teacher", "points", "Accuracy", "Its WER less the teacher's, paired over clips.", _difference),
+    Column(
+        "difference", "to teacher", "points", "Accuracy", "Its WER less the teacher's, paired over clips.", _difference
+    ),
     Column("errors", "S / D / I", "words", "Accuracy", "Substitutions, deletions, insertions.", _errors),
     Column("clip_time", "a clip", "ms", "Time, batch 1", "Median of one call over one clip.", _clip_time),
     Column("frame_time", "a frame", "ms", "Time, batch 1", "Time over frames; RTF is time over duration.", _frame_time),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.record import CorpusRecord, CurveRecord, NoteRecord, Record, RefusalRecord
-from bench.report import comparisons, examples, methods, palette, summary, table, warnings
+from bench.report import cautions, comparisons, examples, obtained, palette, summary, table
 from bench.report.cast import Cast, gather_cast
 from bench.report.plots import breakdown, curves, tradeoff
 from bench.report.plots.svg import Plot
@@ -21,9 +21,10 @@ class Report:
     cast: Cast
     styles: dict[str, palette.Style]
     summary: summary.Summary
-    warnings: list[warnings.Warning]
+    cautions: list[cautions.Caution]
     columns: tuple[table.Column, ...]
     rows: list[table.Row]
+    foot: str
     comparisons: list[comparisons.Group]
     tradeoffs: list[Plot]
     training: list[Plot]
@@ -32,9 +33,9 @@ class Report:
     refusals: list[RefusalRecord]
     notes: list[str]
     runs: list[CurveRecord]
-    methods: list[methods.Method]
-    origins: list[methods.Origin]
-    sources: list[methods.Source]
+    methods: list[obtained.Method]
+    origins: list[obtained.Origin]
+    sources: list[obtained.Source]
 
     @property
     def plots(self) -> list[Plot]:
@@ -61,9 +62,10 @@ def view(records: Sequence[Record]) -> Report:
         cast=cast,
         styles=styles,
         summary=summary.summarise(cast, groups),
-        warnings=warnings.gather_warnings(records, cast, groups),
+        cautions=cautions.gather_cautions(records, cast, groups),
         columns=table.COLUMNS,
         rows=table.rows(cast),
+        foot=table.foot(cast),
         comparisons=groups,
         tradeoffs=[plot for plot in trade if plot],
         training=[plot for plot in training if plot],
@@ -72,9 +74,9 @@ def view(records: Sequence[Record]) -> Report:
         refusals=[record for record in records if isinstance(record, RefusalRecord)],
         notes=[record.text for record in records if isinstance(record, NoteRecord) and record.level == "info"],
         runs=[record for record in records if isinstance(record, CurveRecord)],
-        methods=methods.methods(cast),
-        origins=methods.origins(records),
-        sources=methods.sources(records, cast),
+        methods=obtained.methods(cast),
+        origins=obtained.origins(records),
+        sources=obtained.sources(records),
     )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from bench.record import Interval, Record, read_records
+from bench.record import Interval, read_records
 from bench.report import formats, palette
 from bench.report.view import Report, view
 from runtime.atomic import atomic_folder
@@ -36,11 +34,6 @@ def write_report(results: Path, out: Path) -> Path:
         (folder / "report.md").write_text(markdown(report), encoding="utf-8")
         _write_figures(report, folder / "figures")
     return out / "index.html"
-
-
-def report_of(records: list[Record]) -> Report:
-    """The view model of records in memory."""
-    return view(records)
 
 
 def page(report: Report) -> str:
@@ -80,7 +73,7 @@ def escape_markdown(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, _Raw):
         return value
     text = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.split(" "))).replace("\r", " ").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text).replace("\r", " ").replace("\n", " ")
 
 
 def _fence(text: str) -> _Raw:
@@ -100,9 +93,8 @@ def _environment(**options: Any) -> Environment:
         lstrip_blocks=True,
         **options,
     )
-    names = ("points", "signed", "span", "signed_span", "milliseconds", "ratio", "whole", "scaled", "duration", "listing")
+    names = ("signed", "ratio", "whole", "duration", "plural")
     environment.filters |= {name: getattr(formats, name) for name in names}
-    environment.filters |= {"digest": formats.digest, "plural": formats.plural, "groupby_run": _runs}
     environment.globals |= {"signed_span": formats.signed_span}
     return environment
 
@@ -135,16 +127,6 @@ def _interval_bar(difference: Interval, reach: float, shown: str) -> Any:
         f'<svg class="interval {shown}" viewBox="0 0 200 16" aria-hidden="true"><path class="zero" d="M100 0V16"/>'
         f'<path class="range" d="M{low:.1f} 8H{high:.1f}"/><circle cx="{value:.1f}" cy="8" r="3.6"/></svg>'
     )
-
-
-def _runs(items: Sequence[Any], attribute: str) -> list[_Run]:
-    """Neighbours that share an attribute, in their own order."""
-    return [_Run(key, list(group)) for key, group in itertools.groupby(items, key=lambda item: getattr(item, attribute))]
-
-
-class _Run(NamedTuple):
-    grouper: str
-    list: list
 
 
 def _write_figures(report: Report, folder: Path) -> None:

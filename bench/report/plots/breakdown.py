@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bench.report import formats
 from bench.report.cast import Cast
 from bench.report.palette import Style, colour
 from bench.report.plots.svg import Plot, drawing, finish
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def latency_breakdown(cast: Cast, styles: dict[str, Style]) -> Plot | None:
@@ -21,7 +26,7 @@ def latency_breakdown(cast: Cast, styles: dict[str, Style]) -> Plot | None:
         height = 0.42 + 0.27 * len(rows) + 0.25
         figure = Figure(figsize=(9.0, height), layout=None)
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.215, 0.36 / height, 0.77, 1 - 0.66 / height))
+        axes = figure.add_axes((0.19, 0.36 / height, 0.79, 1 - 0.66 / height))
         totals = []
         for place, system in enumerate(rows):
             assert system.latency is not None and system.latency.preprocess_ms is not None
@@ -65,7 +70,7 @@ def latency_breakdown(cast: Cast, styles: dict[str, Style]) -> Plot | None:
         return finish(figure, "latency-parts", "Where the time of a clip goes", "; ".join(described) + ".", caption)
 
 
-def _legend(axes, pose: bool) -> None:  # type: ignore[no-untyped-def]
+def _legend(axes: Axes, pose: bool) -> None:
     from matplotlib.patches import Patch
 
     entries = [("preprocessing", Patch(color=colour("line"))), ("recogniser", Patch(color=colour("teacher")))]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.record import CurveRecord, Record
+from bench.record import CurveRecord, Record, SystemRecord
 from bench.report import formats
 from bench.report.cast import Cast
 from bench.report.palette import Style, colour
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 9.0
+_WIDTH = 648  # points
 _COLUMNS = 3
 _TERMS = ("ink", "vermillion", "blue", "green", "purple", "orange", "sky")
 _DASHES = ("-", (0, (5, 1.5)), (0, (2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 
 
 def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Style]) -> Plot | None:
-    """One panel an architecture, plain and distilled runs in it; None where no run has a WER on the development split."""
+    """One panel an architecture, plain and distilled runs in it; None where no run has such a WER."""
     curves = [r for r in records if isinstance(r, CurveRecord) and any(p.dev_wer is not None for p in r.points)]
     if not curves:
         return None
@@ -35,7 +35,8 @@ def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Styl
     top = max(p.dev_wer for c in curves for p in c.points if p.dev_wer is not None)
     ends = []
     with drawing():
-        figure, axes = _grid(len(panels), 2.35)
+        longest = max((_training(cast.representative(curve.run)) for curve in curves), key=len)
+        figure, axes = _grid(len(panels), 172, f"00.0 {longest}")
         for place, (panel, (title, runs)) in enumerate(zip(axes, panels.items(), strict=False)):
             lines = []
             for curve in runs:
@@ -45,18 +46,21 @@ def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Styl
                 points = [(p.epoch + 1, p.dev_wer) for p in curve.points if p.dev_wer is not None]
                 xs, ys = [x for x, _ in points], [y for _, y in points]
                 panel.plot(xs, ys, color=ink, linewidth=1.5, linestyle=(0, (3, 1.6)) if plain else "-")
-                label = "CTC alone" if plain else (system.distillation or "CTC") if system else ""
-                lines.append((xs[-1], ys[-1], label, ink))
+                lines.append((xs[-1], ys[-1], f"{formats.points(ys[-1])} {_training(system)}", ink))
                 ends.append(f"{cast.run_name(system) if system else curve.run} ends at {formats.points(ys[-1])} %")
             panel.set_ylim(0, min(top * 1.03, 105))
             panel.set_title(title)
-            _label_ends(panel, [(x, y, f"{label} {formats.points(y)}", ink) for x, y, label, ink in lines])
+            _label_ends(panel, lines)
             _axis_names(panel, place, "WER, %")
         caption = (
             "WER on the development split after each epoch, greedy decoding, in PyTorch. Dashed: CTC alone. "
             "The figure at the end of a line is the last epoch's."
         )
-        return finish(figure, "curves-wer", "Training: WER on the development split", "; ".join(ends) + ".", caption)
+        return finish(figure, "curves-wer", "WER on the development split", "; ".join(ends) + ".", caption)
+
+
+def _training(system: SystemRecord | None) -> str:
+    return (system.distillation or "CTC") if system else ""
 
 
 def loss_curves(records: Sequence[Record], cast: Cast) -> Plot | None:
@@ -69,7 +73,7 @@ def loss_curves(records: Sequence[Record], cast: Cast) -> Plot | None:
     dash = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
     described = []
     with drawing():
-        figure, axes = _grid(len(curves), 2.1)
+        figure, axes = _grid(len(curves), 150, max(names, key=len))
         for place, (panel, curve) in enumerate(zip(axes, curves, strict=False)):
             system = cast.representative(curve.run)
             title = cast.run_name(system) if system else curve.run
@@ -80,7 +84,7 @@ def loss_curves(records: Sequence[Record], cast: Cast) -> Plot | None:
                 if not points:
                     continue
                 xs, ys = [x for x, _ in points], [y for _, y in points]
-                panel.plot(xs, ys, color=ink[name], linewidth=1.3, linestyle=dash[name])  # type: ignore[arg-type]
+                panel.plot(xs, ys, color=ink[name], linewidth=1.3, linestyle=dash[name])
                 lines.append((xs[-1], ys[-1], name, ink[name]))
             panel.set_yscale("log")
             _plain_log(panel)
@@ -88,23 +92,28 @@ def loss_curves(records: Sequence[Record], cast: Cast) -> Plot | None:
             _label_ends(panel, lines)
             _axis_names(panel, place, "loss")
             described.append(f"{title}: {formats.listing([name for _, _, name, _ in lines]) if lines else 'none'}")
-        caption = "Mean of each term over an epoch of training, unweighted, on a log scale. Terms differ in kind: compare shapes."
-        return finish(figure, "curves-loss", "Training: loss terms", "; ".join(described) + ".", caption)
+        caption = "Mean of each term over an epoch, on a log scale. Terms differ in kind: compare shapes, not heights."
+        return finish(figure, "curves-loss", "Loss terms", "; ".join(described) + ".", caption)
 
 
-def _grid(panels: int, height: float) -> tuple[Figure, list[Axes]]:
+def _grid(panels: int, height: float, label: str) -> tuple[Figure, list[Axes]]:
+    """A figure of `panels` axes, `height` points each, with room at the right of each for `label`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, panels)
+    columns = min(_COLUMNS, max(panels, 2))
     rows = -(-panels // columns)
-    figure = Figure(figsize=(_WIDTH, rows * height), layout=None)
+    width, total = _WIDTH / columns, rows * height
+    figure = Figure(figsize=(_WIDTH / 72, total / 72), layout=None)
     FigureCanvasAgg(figure)
-    tall = rows * height
-    figure.subplots_adjust(
-        left=0.05, right=0.925, top=1 - 0.30 / tall, bottom=0.42 / tall, wspace=0.42, hspace=0.42 * rows / tall * 1.35
-    )
-    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(panels)]
+    left, right, top, bottom = 32, min(10 + 5.2 * len(label), width / 2), 24, 36
+    axes = []
+    for place in range(panels):
+        row, column = divmod(place, columns)
+        x, y = column * width + left, total - (row + 1) * height + bottom
+        size = ((width - left - right) / _WIDTH, (height - top - bottom) / total)
+        axes.append(figure.add_axes((x / _WIDTH, y / total, *size)))
+    return figure, axes
 
 
 def _axis_names(panel: Axes, place: int, name: str) -> None:
@@ -117,14 +126,14 @@ def _axis_names(panel: Axes, place: int, name: str) -> None:
 
 
 def _plain_log(panel: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     panel.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=12))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.yaxis.set_minor_locator(NullLocator())
 
 
-def _label_ends(panel: Axes, lines: list[tuple[float, float, str, str]]) -> None:
+def _label_ends(panel: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None:
     """Write each line's name at its end, moved apart where the ends are closer than a line of text."""
     if not lines:
         return

@@ -63,7 +63,7 @@ def _cost(option: tuple[float, Box], labels: list[Box], obstacles: Sequence[Box]
     distance, box = option
     outside = max(0.0, frame[0] - box[0]) + max(0.0, box[2] - frame[2])
     outside += max(0.0, frame[1] - box[1]) + max(0.0, box[3] - frame[3])
-    covered = 4 * sum(_overlap(box, label) for label in labels) + 2 * sum(_overlap(box, other) for other in obstacles)
+    covered = 4 * sum(_overlap(box, label) for label in labels) + 3 * sum(_overlap(box, other) for other in obstacles)
     return covered + 50 * outside + distance
 
 

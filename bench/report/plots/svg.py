@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.report.palette import TOKENS, colour
 
@@ -35,7 +35,7 @@ def drawing() -> Iterator[None]:
     """Settings under which all plots are drawn; the same records give the same bytes."""
     import matplotlib as mpl
 
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text: small, selectable, in the page's own font
         "svg.hashsalt": "signedge",
         "font.family": "DejaVu Sans",  # only to measure with: it comes with matplotlib, and it is wider than most
@@ -76,17 +76,19 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def finish(figure: Figure, name: str, title: str, alt: str, caption: str, tips: Mapping[str, str] | None = None) -> Plot:
+def finish(
+    figure: Figure, name: str, title: str, alt: str, caption: str, tips: Mapping[str, str] | None = None
+) -> Plot:
     """Render `figure`. `tips` maps an artist's gid to the text shown when the pointer rests on it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     body = buffer.getvalue()
     body = body[body.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
-    body = re.sub(r'"font: ?([^"]*?)\'DejaVu Sans\'[^;"]*', r'"font: \1inherit', body)
+    body = re.sub(r" ?font-family: [^;\"]*;?", "", body)  # the reader's own font
     body = _unique_ids(body, name, tips or {})
     start = body.index(">") + 1
-    inside = f"\n <title>{html.escape(title)}</title>\n <desc>{html.escape(alt)}</desc>{body[start:]}"
+    inside = f"\n <desc>{html.escape(alt)}</desc>{body[start:]}"
     size = re.search(r'viewBox="[^"]*"', body)
     assert size is not None
     return Plot(
@@ -94,7 +96,7 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str, tips: 
         title=title,
         alt=alt,
         caption=caption,
-        inline=_themed(f'<svg class="plot" role="img" {size[0]} aria-label="{html.escape(f"{title}. {alt}")}">{inside}'),
+        inline=_themed(f'<svg role="img" {size[0]} aria-label="{html.escape(f"{title}. {alt}")}">{inside}'),
         standalone=_standalone(size[0], inside),
     )
 
@@ -112,7 +114,7 @@ def _themed(body: str) -> str:
     """Replace each colour of the palette by its CSS variable, so that the plot follows the page into the dark."""
     for token, (light, _) in TOKENS.items():
         body = re.sub(re.escape(light), f"var(--{token})", body, flags=re.IGNORECASE)
-    return body.replace("xlink:href", "href").replace("font: ", "font: ")
+    return body.replace("xlink:href", "href")
 
 
 def _standalone(size: str, inside: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.record import SystemRecord
 from bench.report import formats
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIZE = (9.0, 4.7)  # inches of 72 points
+_SIZE = (9.0, 4.6)  # inches of 72 points
 _MARK = 6.5
 
 
 @dataclass(frozen=True)
 class _Point:
-    """One mark. `reach`: where the cost would end with the pose estimator, if that was measured."""
+    """One mark. `reach`: where the cost would end with the pose estimator, if that was measured.
+
+    A point that is not `valid` is greyed and takes no part in the front.
+    """
 
     system: SystemRecord
     label: str
@@ -34,39 +38,39 @@ class _Point:
     high: float
     hollow: bool
     tip: str
+    valid: bool
     reach: float | None = None
 
 
 def wer_against_latency(cast: Cast, styles: dict[str, Style]) -> Plot | None:
-    """All valid rows with a WER and a latency; None where there are fewer than two."""
+    """All rows with a WER and a latency; None where there are fewer than two."""
     points = [
         _point(system, cast, system.latency.median_ms, f"{formats.milliseconds(system.latency.median_ms)} ms", True)
         for system in cast.systems.values()
-        if system.valid and system.wer and system.latency
+        if system.wer and system.latency
     ]
     if len(points) < 2:
         return None
     caption = (
-        "Lower left is better. Bars are 95 % bootstrap intervals of the WER. The line is the Pareto front: no other row "
-        "is both faster and more accurate. Thin dotted lines join the precisions of one network."
+        "Lower left is better. Bars are bootstrap intervals of the WER. The line is the Pareto front: no other row is "
+        "both faster and more accurate than a row on it. Thin dotted lines join the rows of one network."
     )
     return _tradeoff(points, styles, "wer-latency", "WER against latency", "median latency, ms a clip", caption)
 
 
 def wer_against_macs(cast: Cast, styles: dict[str, Style]) -> Plot | None:
     """One point a run (precision changes no MACs); None where there are fewer than two."""
-    runs = dict.fromkeys(system.run for system in cast.systems.values() if system.valid)
-    chosen = [cast.representative(run) for run in runs]
+    chosen = [cast.representative(run) for run in dict.fromkeys(system.run for system in cast.systems.values())]
     points = [
-        _point(s, cast, s.complexity.macs_per_frame, f"{formats.scaled(s.complexity.macs_per_frame)} MACs a frame", False)
-        for s in chosen
-        if s and s.valid and s.wer and s.complexity and s.complexity.macs_per_frame > 0
+        _point(system, cast, macs, f"{formats.scaled(macs)} MACs a frame", False)
+        for system in chosen
+        if system and system.wer and system.complexity and (macs := system.complexity.macs_per_frame) > 0
     ]
     if len(points) < 2:
         return None
     caption = (
-        "One point a network, in FP32: precision changes no operation count. MACs are counted, not timed, so this is "
-        "what the networks ask for on any machine."
+        "One point a network, since precision changes no operation count. MACs are counted, not timed: this is what "
+        "the networks ask for on any machine."
     )
     return _tradeoff(points, styles, "wer-macs", "WER against MACs", "multiply-accumulates a frame", caption)
 
@@ -82,13 +86,14 @@ def _point(system: SystemRecord, cast: Cast, cost: float, cost_text: str, precis
     interval = formats.span(value.low, value.high)
     return _Point(
         system=system,
-        label=f"{name} †" if bare else name,
+        label=f"{name}{' †' if bare else ''}{'' if system.valid else ' (invalid)'}",
         cost=cost,
         wer=value.value,
         low=value.low,
         high=value.high,
         hollow=not system.distillation and not cast.is_teacher(system),
         tip=f"{name}: WER {formats.points(value.value)} % {interval}, {cost_text}",
+        valid=system.valid,
         reach=reach,
     )
 
@@ -102,28 +107,26 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def _tradeoff(
-    points: list[_Point], styles: dict[str, Style], name: str, title: str, axis: str, caption: str
-) -> Plot:
+def _tradeoff(points: list[_Point], styles: dict[str, Style], name: str, title: str, axis: str, caption: str) -> Plot:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with drawing():
         figure = Figure(figsize=_SIZE, layout=None)
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.062, 0.12, 0.925, 0.815))
+        axes = figure.add_axes((0.05, 0.098, 0.94, 0.835))
         _frame(axes, points, axis)
-        front = pareto_front([(point.cost, point.wer) for point in points])
-        _draw_front(axes, front)
+        front = pareto_front([(point.cost, point.wer) for point in points if point.valid])
+        if front:
+            _draw_front(axes, front)
         _join_precisions(axes, points, styles)
         tips = {f"tip-{index}": point.tip for index, point in enumerate(points)}
         for index, point in enumerate(points):
             _draw_point(axes, point, styles[point.system.architecture], f"tip-{index}")
         _draw_labels(figure, axes, points, front)
         _legend(figure, points)
-        on_front = {pair for pair in front}
-        best = [point.label for point in sorted(points, key=lambda p: p.cost) if (point.cost, point.wer) in on_front]
-        alt = f"{'; '.join(point.tip for point in points)}. On the Pareto front: {formats.listing(best)}."
+        best = [point.label for point in points if point.valid and (point.cost, point.wer) in front]
+        alt = f"{'; '.join(point.tip for point in points)}. On the Pareto front: {formats.listing(best or ['none'])}."
         notes = []
         if any("†" in point.label for point in points):
             notes.append("† without the pose estimator that makes its skeletons.")
@@ -138,7 +141,7 @@ def _frame(axes: Axes, points: list[_Point], axis: str) -> None:
     costs = [cost for point in points for cost in (point.cost, point.reach or point.cost)]
     low, high = math.log10(min(costs)), math.log10(max(costs))
     room = max(0.12 * (high - low), 0.12)
-    left, right = 10 ** (low - room), 10 ** (high + room)
+    left, right = 10 ** (low - 2.2 * room), 10 ** (high + room)  # labels of the fastest fit at its left
     axes.set_xscale("log")
     axes.set_xlim(left, right)
     wide = high - low > 2.2
@@ -150,7 +153,7 @@ def _frame(axes: Axes, points: list[_Point], axis: str) -> None:
     axes.grid(True, axis="x")
     axes.set_ylim(0, max(point.high for point in points) * 1.08 + 0.5)
     axes.set_xlabel(f"{axis} (log scale)", loc="right")
-    axes.set_title("WER, %", fontsize=8.5, fontweight="normal", color=colour("muted"), x=-0.045, pad=6)
+    axes.set_title("WER, %", fontsize=8.5, fontweight="normal", color=colour("muted"), x=-0.034, pad=6)
 
 
 def _tick(value: float) -> str:
@@ -178,12 +181,13 @@ def _join_precisions(axes: Axes, points: list[_Point], styles: dict[str, Style])
     for joined in runs.values():
         joined.sort(key=lambda point: point.cost)
         if len(joined) > 1:
+            costs, wers = [point.cost for point in joined], [point.wer for point in joined]
             ink = styles[joined[0].system.architecture].colour
-            axes.plot([p.cost for p in joined], [p.wer for p in joined], color=ink, linewidth=0.9, linestyle=":", zorder=2)
+            axes.plot(costs, wers, color=ink, linewidth=0.9, linestyle=":", zorder=2)
 
 
 def _draw_point(axes: Axes, point: _Point, style: Style, gid: str) -> None:
-    ink = style.colour
+    ink = style.colour if point.valid else colour("line")
     axes.plot([point.cost, point.cost], [point.low, point.high], color=ink, linewidth=1.1, alpha=0.55, zorder=2.5)
     if point.reach:
         axes.plot([point.cost, point.reach], [point.wer, point.wer], color=ink, linewidth=1.1, linestyle="--", zorder=2)
@@ -213,9 +217,9 @@ def _draw_labels(figure: Figure, axes: Axes, points: list[_Point], front: list[t
         anchors.append((x, y))
         obstacles += [(x - 6, y - 6, x + 6, y + 6), (x - 2, low, x + 2, high)]
         if point.reach:
-            end = float(to_figure((point.reach, point.wer))[0])
-            obstacles.append((x, y - 2, end + 3, y + 2))
-    obstacles += _front_boxes(axes, front)
+            tail = float(to_figure((point.reach, point.wer))[0])
+            obstacles.append((x, y - 2, tail + 3, y + 2))
+    obstacles += _front_boxes(axes, front) if front else []
     texts = [axes.text(0, 0, point.label, fontsize=8.5, zorder=4) for point in points]
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     sizes = [(box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
@@ -225,17 +229,25 @@ def _draw_labels(figure: Figure, axes: Axes, points: list[_Point], front: list[t
     for point, anchor, size, text, spot in zip(
         points, anchors, sizes, texts, place(anchors, sizes, obstacles, frame), strict=True
     ):
-        middle = spot.left + size[0] / 2
-        side = "left" if middle > anchor[0] + size[0] / 4 else "right" if middle < anchor[0] - size[0] / 4 else "center"
-        edge = {"left": spot.left, "right": spot.left + size[0], "center": middle}[side]
+        side, edge = _anchor(spot.left, size[0], anchor[0])
         text.set_position(tuple(back((edge, spot.bottom + size[1] / 2))))
-        text.set_horizontalalignment(side)
-        text.set_verticalalignment("center_baseline")
+        text.set(horizontalalignment=side, verticalalignment="center_baseline")
+        if not point.valid:
+            text.set_color(colour("muted"))
         if spot.leader:
-            end = back(spot.leader)
-            axes.plot(
-                [point.cost, end[0]], [point.wer, end[1]], color=colour("muted"), linewidth=0.6, alpha=0.7, zorder=1.8
-            )
+            end_x, end_y = back(spot.leader)
+            style: dict[str, Any] = {"color": colour("muted"), "linewidth": 0.6, "alpha": 0.7, "zorder": 1.8}
+            axes.plot([point.cost, end_x], [point.wer, end_y], **style)
+
+
+def _anchor(left: float, width: float, x: float) -> tuple[str, float]:
+    """Alignment and edge of a label so that, in a font narrower than the measured one, it stays close to its point."""
+    middle = left + width / 2
+    if middle > x + width / 4:
+        return "left", left
+    if middle < x - width / 4:
+        return "right", left + width
+    return "center", middle
 
 
 def _front_boxes(axes: Axes, front: list[tuple[float, float]]) -> list[Box]:
@@ -247,7 +259,7 @@ def _front_boxes(axes: Axes, front: list[tuple[float, float]]) -> list[Box]:
     spots = [tuple(map(float, axes.transData.transform(corner))) for corner in corners]
     return [
         (min(a[0], b[0]) - 1, min(a[1], b[1]) - 1, max(a[0], b[0]) + 1, max(a[1], b[1]) + 1)
-        for a, b in zip(spots, spots[1:], strict=False)
+        for a, b in itertools.pairwise(spots)
     ]
 
 
@@ -255,12 +267,12 @@ def _legend(figure: Figure, points: list[_Point]) -> None:
     from matplotlib.lines import Line2D
 
     ink = colour("muted")
+    mark: dict[str, Any] = {"color": ink, "marker": "o", "markersize": 5.5, "linestyle": "none"}
     entries = [("Pareto front", Line2D([], [], color=ink, linewidth=1.1))]
     if any(point.hollow for point in points):
-        hollow = Line2D([], [], color=ink, marker="o", markersize=5.5, linestyle="none", markerfacecolor=colour("surface"))
-        entries.append(("trained with CTC alone", hollow))
+        entries.append(("trained with CTC alone", Line2D([], [], markerfacecolor=colour("surface"), **mark)))
     if any(point.system.distillation for point in points):
-        entries.append(("distilled", Line2D([], [], color=ink, marker="o", markersize=5.5, linestyle="none")))
+        entries.append(("distilled", Line2D([], [], **mark)))
     figure.legend(
         [handle for _, handle in entries],
         [text for text, _ in entries],

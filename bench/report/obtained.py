@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.latency import minimum_samples
 from bench.record import ComparisonRecord, CurveRecord, ExampleRecord, Record, SystemRecord
 from bench.report import formats
 from bench.report.cast import Cast
-from bench.report.summary import TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def methods(cast: Cast) -> list[Method]:
     return [entry for entry in (rule(systems, cast) for rule in _RULES) if entry is not None]
 
 
-def sources(records: Sequence[Record], cast: Cast) -> list[Source]:
-    """Provenance rows, one for each system, refusal and curve."""
+def sources(records: Sequence[Record]) -> list[Source]:
+    """Provenance, record by record; comparisons and examples come from the rows that they are about."""
     rows = []
     for record in records:
         if isinstance(record, ComparisonRecord | ExampleRecord):
@@ -98,9 +98,9 @@ def _wer(systems: list[SystemRecord], cast: Cast) -> Method | None:
     decoders = formats.listing(sorted({result.decoder for result in scored}))
     return Method(
         "WER",
-        "Word error rate: substitutions, deletions and insertions of the cheapest alignment of reading and reference "
-        "(NIST sclite's costs 4, 3, 3), summed over all clips, divided by the number of reference glosses. "
-        f"It can pass 100 %. Decoding: {decoders}. Engines were scored by what the engine itself read.",
+        "Word error rate: substitutions, deletions and insertions of the cheapest alignment of what was read with what "
+        "was signed (NIST sclite's costs 4, 3, 3), summed over all clips and divided by the number of reference "
+        f"glosses. It can pass 100 %. Decoding: {decoders}. An engine is scored by what the engine itself reads.",
     )
 
 
@@ -108,12 +108,12 @@ def _interval(systems: list[SystemRecord], cast: Cast) -> Method | None:
     scored = [s.wer for s in systems if s.wer]
     if not scored:
         return None
-    level = f"{100 * scored[0].wer.level:.0f} %"
     return Method(
         "Intervals",
-        f"{level} percentile bootstrap over clips, {_numbers([r.wer.resamples for r in scored])} resamples. A difference is "
-        "paired: both systems are drawn on the same clips, so what makes a clip hard for both cancels. An interval that "
-        "includes 0 does not show that two systems are equal; it shows that these clips cannot tell them apart.",
+        f"{scored[0].wer.level:.0%} percentile bootstrap over clips, ".replace("%", " %")
+        + f"{_numbers([r.wer.resamples for r in scored])} resamples. A difference is paired: both systems are drawn on "
+        "the same clips, so what makes a clip hard for both cancels out. An interval that includes 0 does not show "
+        "that two systems are equal; it shows that these clips cannot tell them apart.",
     )
 
 
@@ -121,13 +121,15 @@ def _latency(systems: list[SystemRecord], cast: Cast) -> Method | None:
     timed = [s.latency for s in systems if s.latency]
     if not timed:
         return None
+    threads = formats.listing(sorted({formats.plural(t.threads, "thread") for t in timed}))
     return Method(
         "Latency",
-        f"Wall time of one call over one whole clip, batch 1, recogniser only: {_numbers([t.clips for t in timed])} distinct "
-        f"clips of {formats.significant(timed[0].frames_per_clip)} frames on average, "
-        f"{_numbers([t.samples for t in timed])} timed calls after {_numbers([t.warmup for t in timed])} calls of warm-up, "
-        f"{formats.listing(sorted({formats.plural(t.threads, 'thread') for t in timed}))}. "
-        "Stated is the median; p90 and p99 only with enough samples. Preprocessing is timed apart.",
+        "Wall time of one call of the recogniser over one whole clip, batch 1, prepared frames or key points in, "
+        f"log-probabilities out: {_numbers([t.clips for t in timed])} clips of "
+        f"{formats.significant(timed[0].frames_per_clip)} frames on average, {_numbers([t.samples for t in timed])} "
+        f"timed calls after {_numbers([t.warmup for t in timed])} calls of warm-up, {threads}. The systems take turns "
+        "clip by clip, so that a drift of the machine touches all alike. Stated is the median; p90 from "
+        f"{minimum_samples(90)} and p99 from {minimum_samples(99)} timed calls on. Preprocessing is timed apart.",
     )
 
 
@@ -135,21 +137,21 @@ def _frame(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not any(s.latency for s in systems):
         return None
     return Method(
-        "ms a frame, RTF",
-        "The median over clips of time divided by frames. The real-time factor is processing time divided by the clip's "
-        "duration: below 1 it keeps up with the signing.",
+        "Time a frame, RTF",
+        "The median over clips of time divided by frames. The real-time factor (RTF) is processing time divided by the "
+        "clip's duration: below 1 it keeps up with the signing.",
     )
 
 
 def _speedup(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if cast.baseline is None:
         return None
-    text = (
-        f"Latency of {cast.full_name(cast.baseline)} ({cast.baseline.system}) divided by the row's own. Where it says "
-        "interleaved, both were timed in turns in one process, clip by clip, so a drift of the machine touches both; else "
-        "it is the ratio of the two medians in the table."
+    return Method(
+        "Speed-up",
+        f"How many times faster than {cast.full_name(cast.baseline)} ({cast.baseline.system}): the median over clips "
+        "of the ratio of the two times on that clip, both from one interleaved run; it need not equal the ratio of "
+        "the medians. Where the records hold no such ratio, the ratio of the medians stands in, marked as such.",
     )
-    return Method("Speed-up", text)
 
 
 def _macs(systems: list[SystemRecord], cast: Cast) -> Method | None:
@@ -157,11 +159,12 @@ def _macs(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not counted:
         return None
     counters = list(dict.fromkeys(count.counter for c in counted for count in c.counts))
-    by = f"Counted by {formats.listing(counters)}" if counters else "Counted"
+    by = f"Counted by {formats.listing(counters)}; of the two, the one that can count every operator is stated. "
     return Method(
         "MACs",
-        f"Multiply-accumulates of the inference form for a clip of {_numbers([c.frames for c in counted])} frames, divided "
-        f"by its frames; 1 MAC is 2 FLOPs. {by}; operators that a counter cannot count are named in the warnings.",
+        f"Multiply-accumulates of the inference form for a clip of {_numbers([c.frames for c in counted])} frames, its "
+        "padding included, divided by its frames; 1 MAC is 2 FLOPs. Element-wise operations count as 0. "
+        f"{by if counters else ''}INT8 changes what a MAC costs, not how many there are.",
     )
 
 
@@ -170,37 +173,41 @@ def _size(systems: list[SystemRecord], cast: Cast) -> Method | None:
         return None
     return Method(
         "Parameters, size on disk",
-        "Trained parameters of the inference form, without heads that only training needs; bytes of the file that runs, "
-        "1 MB = 1 000 000 bytes.",
+        "Parameters of the inference form, without heads that only training needs; bytes of the file that runs. "
+        "1 MB is 1 000 000 bytes.",
     )
 
 
 def _memory(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if all(s.peak_memory_mb is None for s in systems):
         return None
-    text = "Peak resident memory of a process that loads this one recogniser and reads clips, runtime and weights included."
-    return Method("Peak memory", text)
+    return Method(
+        "Peak memory",
+        "High-water mark of a fresh process that loads this one recogniser and reads clips: interpreter, libraries, "
+        "runtime, weights and activations together.",
+    )
 
 
 def _pose(systems: list[SystemRecord], cast: Cast) -> Method | None:
     skeleton = [s for s in systems if s.modality == "keypoints"]
     if not skeleton:
         return None
-    measured = any(s.pose_ms_per_frame is not None for s in skeleton)
-    text = "measured apart and stated beside the recogniser's own time, never added to it silently."
-    if not measured:
-        text = "not measured here, so the rows of skeleton students tell the cost of the recogniser alone."
-    return Method("Pose estimator", f"A skeleton student needs key points, which something must find in the frames: {text}")
+    if any(s.pose_ms_per_frame is not None for s in skeleton):
+        text = "Its cost was measured apart; it stands beside the recogniser's own time and is never added silently."
+    else:
+        text = "That cost was not measured here, so rows of skeleton students tell the cost of the recogniser alone."
+    start = "A skeleton student needs key points, which something must find in the frames first."
+    return Method("Pose estimator", f"{start} {text}")
 
 
 def _best(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not cast.students():
         return None
-    text = (
-        f"The student with the lowest WER; among those within {TOLERANCE} points of it, the fastest. It is chosen on the "
-        "same clips that it is reported on, which favours it a little."
+    return Method(
+        "Best student",
+        "The network with the lowest WER in any of its rows, and of its rows the fastest. It is chosen on the clips "
+        "that it is reported on, which favours it a little.",
     )
-    return Method("Best student", text)
 
 
 _RULES = (_wer, _interval, _latency, _frame, _speedup, _pose, _macs, _size, _memory, _best)

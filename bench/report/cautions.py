@@ -5,145 +5,145 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.record import CorpusRecord, CurveRecord, NoteRecord, Record, RefusalRecord, SystemRecord
+from bench.complexity import TOLERANCE
+from bench.latency import minimum_samples
+from bench.record import CorpusRecord, CurveRecord, Interval, NoteRecord, Record, RefusalRecord, SystemRecord
 from bench.report import formats
 from bench.report.cast import EAGER, Cast
-from bench.report.comparisons import Group
-
-_AGREEMENT = 0.02  # two MAC counters may differ by 2 % before the report says so
+from bench.report.comparisons import DISTILLED, Group
 
 
 @dataclass(frozen=True)
-class Warning:
-    """A short lead and the sentence behind it. `grave`: figures are wrong or missing; else a limit to keep in mind."""
+class Caution:
+    """A lead of a few words (or none) and the sentences behind it. `grave`: a figure is missing or not to trust."""
 
     lead: str
     text: str
     grave: bool = False
 
 
-def gather_warnings(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
-    """All warnings, grave ones first."""
-    found = [warning for rule in _RULES for warning in rule(records, cast, groups)]
-    return sorted(found, key=lambda warning: not warning.grave)
+def gather_cautions(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    """All cautions, grave ones first."""
+    found = [caution for rule in _RULES for caution in rule(records, cast, groups)]
+    return sorted(found, key=lambda caution: not caution.grave)
 
 
-def _invalid(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _invalid(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    result = []
+    for system in cast.systems.values():
+        if system.valid:
+            continue
+        text = _sentence("; ".join(system.reasons) or "no reason was recorded")
+        if system is cast.baseline:
+            text += " Every speed-up divides by this row's time."
+        else:
+            text += " Greyed in the plots, never the best student."
+        result.append(Caution(f"{cast.full_name(system)} is invalid", text, grave=True))
+    return result
+
+
+def _remarks(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     return [
-        Warning(
-            f"{cast.full_name(system)} is invalid",
-            f"{'; '.join(system.reasons) or 'no reason was recorded'}. Left out of the plots and the summary.",
-            grave=True,
-        )
-        for system in cast.systems.values()
-        if not system.valid
-    ]
-
-
-def _remarks(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
-    return [
-        Warning(cast.full_name(system), f"{'; '.join(system.reasons)}.")
+        Caution(cast.full_name(system), _sentence("; ".join(system.reasons)))
         for system in cast.systems.values()
         if system.valid and system.reasons
     ]
 
 
-def _refused(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _refused(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     return [
-        Warning(f"{record.system} does not exist", f"Refused: {record.reason}.", grave=True)
+        Caution(f"{record.system} does not exist", f"Refused: {record.reason}.", grave=True)
         for record in records
         if isinstance(record, RefusalRecord)
     ]
 
 
-def _no_teacher(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _no_teacher(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     if not cast.systems or cast.teacher_run is not None:
         return []
     text = "No row is compared with another and no run is called teacher, so there is nothing to measure students by."
-    return [Warning("No teacher", text, grave=True)]
+    return [Caution("No teacher", text, grave=True)]
 
 
-def _pose(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _pose(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     bare = [s for s in cast.systems.values() if s.modality == "keypoints" and s.pose_ms_per_frame is None]
     if not bare:
         return []
     names = list(dict.fromkeys(cast.run_name(system) for system in bare))
-    reasons = list(dict.fromkeys(s.pose_note for s in bare if s.pose_note and s.pose_note.strip(". ") != "not included"))
     text = (
         f"{formats.listing(names)} {'reads' if len(names) == 1 else 'read'} skeletons. The pose estimator that makes "
         f"them was not measured and is not included in any time, MACs or memory of these rows (marked †)."
     )
-    return [Warning("Pose estimator not included", " ".join([text, *(_sentence(reason) for reason in reasons)]))]
+    return [Caution("Pose estimator not included", text)]
 
 
-def _corpus(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _corpus(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     texts = {
         "synthetic": "'{}' is drawn by a generator. Its figures compare systems with each other; "
         "they do not tell how well any of them reads people.",
-        "composed": "The sentences of '{}' are composed from isolated recordings. Joins between signs are made, not signed.",
+        "composed": "The sentences of '{}' are composed from isolated recordings; "
+        "the joins between their signs are made, not signed.",
     }
     leads = {"synthetic": "Synthetic signing", "composed": "Composed sentences"}
     return [
-        Warning(leads[record.corpus_kind], texts[record.corpus_kind].format(record.name))
+        Caution(leads[record.corpus_kind], texts[record.corpus_kind].format(record.name))
         for record in records
         if isinstance(record, CorpusRecord) and record.corpus_kind in texts
     ]
 
 
-def _open_intervals(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _open_intervals(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     """Only where a gain was claimed: a distillation whose paired interval includes 0."""
     return [
-        Warning(
+        Caution(
             f"{cast.name_of(row.system)} against {cast.name_of(row.against)}",
             f"{formats.signed(row.difference.value)} points, interval "
             f"{formats.signed_span(row.difference.low, row.difference.high)} includes 0: "
-            f"what distillation brings is not shown at this size"
-            + (f" ({formats.plural(row.difference.pairs, 'clip')})." if row.difference.pairs else "."),
+            f"what distillation brings is not shown at this size{_clips(row.difference)}.",
         )
         for group in groups
         for row in group.rows
-        if row.shown == "open" and row.difference is not None and group.kind == "Distilled against plain"
+        if row.shown == "open" and row.difference is not None and group.kind == DISTILLED
     ]
 
 
-def _seeds(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _seeds(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     trained: dict[str, set[int | None]] = {}
     for record in records:
-        if isinstance(record, (CurveRecord, SystemRecord)):
+        if isinstance(record, CurveRecord | SystemRecord):
             kind = cast.representative(record.run)
             name = f"{kind.architecture}/{kind.distillation}" if kind else record.run
             trained.setdefault(name, set()).add(record.provenance.seed)
     if not trained or any(len(seeds) > 1 for seeds in trained.values()):
         return []
     text = "Each network was trained once. Intervals tell what other clips could change, not what another seed could."
-    return [Warning("One seed", text)]
+    return [Caution("One seed", text)]
 
 
-def _tails(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
-    short = [s.latency for s in cast.systems.values() if s.latency and s.latency.p99_ms is None]
+def _tails(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    timed = [s.latency for s in cast.systems.values() if s.latency]
+    short = [latency for latency in timed if latency.p99_ms is None]
     if not short:
         return []
-    most = max(latency.samples for latency in short)
-    rows = "Rows" if len(short) < sum(bool(s.latency) for s in cast.systems.values()) else "All rows"
-    text = f"{rows} without a p99 have too few timed calls for one (at most {formats.whole(most)})."
-    if rows == "All rows":
-        text = f"No row states a p99: the timed calls are too few for one (at most {formats.whole(most)} a row)."
-    return [Warning("Tail latency", text)]
+    rows = "No row states a p99" if len(short) == len(timed) else f"{len(short)} of {len(timed)} rows state no p99"
+    most = formats.whole(max(latency.samples for latency in short))
+    needed = formats.whole(minimum_samples(99))
+    return [Caution("Tail latency", f"{rows}: it takes {needed} timed calls, there were at most {most}.")]
 
 
-def _unsettled(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _unsettled(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     rows = [cast.full_name(s) for s in cast.systems.values() if s.latency and not s.latency.stable]
     text = "Times had not settled when warm-up reached its limit"
-    return [Warning("Unsettled times", f"{text}: {formats.listing(rows)}.")] if rows else []
+    return [Caution("Unsettled times", f"{text}: {formats.listing(rows)}.")] if rows else []
 
 
-def _slow(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _slow(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     rows = [cast.full_name(s) for s in cast.systems.values() if s.latency and s.latency.real_time_factor > 1]
     text = "Real-time factor above 1"
-    return [Warning("Slower than the signing", f"{text}: {formats.listing(rows)}.")] if rows else []
+    return [Caution("Slower than the signing", f"{text}: {formats.listing(rows)}.")] if rows else []
 
 
-def _counters(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _counters(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     found: dict[str, list[str]] = {}
     for system in cast.systems.values():
         if system.complexity is None or system.runtime == EAGER:
@@ -152,17 +152,17 @@ def _counters(records: Sequence[Record], cast: Cast, groups: list[Group]) -> lis
             for operator in count.unsupported:
                 found.setdefault(f"{count.counter} cannot count {operator}", []).append(cast.run_name(system))
         agreement = system.complexity.agreement
-        if agreement is not None and abs(agreement - 1) > _AGREEMENT:
-            found.setdefault("the two counters differ by more than 2 %", []).append(
+        if agreement is not None and abs(agreement - 1) > TOLERANCE:
+            found.setdefault(f"the two counters differ by more than {TOLERANCE:.0%}", []).append(
                 f"{cast.run_name(system)} (ratio {agreement:.2f})"
             )
     return [
-        Warning("MACs", f"{text[0].upper()}{text[1:]}: {formats.listing(list(dict.fromkeys(rows)))}.")
+        Caution("MACs", f"{text[0].upper()}{text[1:]}: {formats.listing(list(dict.fromkeys(rows)))}.")
         for text, rows in found.items()
     ]
 
 
-def _mixed(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _mixed(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     """Rows that cannot be compared because something other than the system differs."""
     rows = list(cast.systems.values())
     facts: list[tuple[str, set, str]] = [
@@ -174,22 +174,26 @@ def _mixed(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[W
         ("Several numbers of threads", {s.latency.threads for s in rows if s.latency}, "times are not comparable"),
     ]
     return [
-        Warning(lead, f"The rows were not all measured alike; between them {result}.", grave=True)
+        Caution(lead, f"The rows were not all measured alike; between them {result}.", grave=True)
         for lead, values, result in facts
         if len(values) > 1
     ]
 
 
-def _split(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
+def _split(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     splits = {s.wer.split for s in cast.systems.values() if s.wer}
     if len(splits) != 1 or splits == {"test"}:
         return []
     text = f"WERs are of the split '{next(iter(splits))}', which training or a gate may have looked at."
-    return [Warning("Not the test split", text)]
+    return [Caution("Not the test split", text)]
 
 
-def _notes(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Warning]:
-    return [Warning("Note", r.text) for r in records if isinstance(r, NoteRecord) and r.level == "warning"]
+def _notes(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    return [Caution("", _sentence(r.text)) for r in records if isinstance(r, NoteRecord) and r.level == "warning"]
+
+
+def _clips(difference: Interval) -> str:
+    return f" ({formats.plural(difference.pairs, 'clip')})" if difference.pairs else ""
 
 
 def _sentence(text: str) -> str:
@@ -197,7 +201,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-_RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Warning]], ...] = (
+_RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Caution]], ...] = (
     _invalid,
     _refused,
     _no_teacher,
