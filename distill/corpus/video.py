@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.errors import BadInput, MissingExtra
 
+_LAST_FRAME = 0.5  # seconds that the last frame of a whole video may last
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
@@ -107,14 +108,14 @@ def _open(path: Path) -> Any:
 
 
 def _decode(path: Path) -> Iterator[np.ndarray]:
-    count = 0
+    count, seconds = 0, 0.0
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        promised = stream.frames
+        promised, duration = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
         try:
             for frame in container.decode(stream):
-                count += 1
+                count, seconds = count + 1, frame.time or 0.0
                 # Telephones film sideways and say so in the stream; players turn the picture, so do we.
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
         except _av().FFmpegError as error:
@@ -123,3 +124,14 @@ def _decode(path: Path) -> Iterator[np.ndarray]:
         raise BadInput(f"{path} has no frame that can be decoded")
     if promised and count < promised:
         raise BadInput(f"{path} is truncated: it promises {promised} frames, {count} can be decoded")
+    if seconds + _LAST_FRAME < duration:
+        raise BadInput(f"{path} is truncated: it promises {duration:.1f} s, {seconds:.1f} s can be decoded")
+
+
+def _seconds(clock: str) -> float:
+    """`00:01:02.5` as seconds, 0 if it is nothing of the kind: Matroska and WebM count no frames, but say this."""
+    try:
+        hours, minutes, seconds = clock.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
