@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +11,13 @@ import numpy as np
 
 from bench import accuracy, lineage
 from bench.complexity import count
+from bench.context import corpus_record, curve_record, example_records, notes
 from bench.latency import Timing, TimingPlan, ratio, time_systems
 from bench.memory import MemoryFailed, peak_memory_mb
 from bench.provenance import command_line, provenance
 from bench.record import (
     ComparisonRecord,
     Complexity,
-    CorpusRecord,
-    CurvePoint,
-    CurveRecord,
-    ExampleRecord,
-    NoteRecord,
     Provenance,
     Record,
     SystemRecord,
@@ -36,10 +29,9 @@ from distill.corpus.store import Corpus
 from distill.run import SUMMARY, load_run, read_summary
 from runtime.errors import BadInput
 
+MEMORY_CLIPS = 4
 POSE_MISSING = "pose estimator not included; not measured here"
 POSE_MEASURED = "pose estimator in front of this row: cost as stated in the corpus, not included in the latency"
-PICTURE_SIDE = 96  # pixels
-PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,6 @@ class Options:
     against: str | None = None  # the system that all others are compared with; none: the teacher, as the data tell
     limit_clips: int | None = None
     timing_clips: int = 24  # distinct clips in the timing rounds, spread over the lengths of the split
-    memory_clips: int = 4
     examples: int = 6
     memory: bool = True
     timing: TimingPlan = TimingPlan()  # noqa: RUF009 (frozen)
@@ -84,15 +75,30 @@ def measure(
 
     readings = read_all(systems, corpus, rows, progress)
     timings = time_all(systems, corpus, rows, options, progress)
+    found = Findings(corpus, rows, options, runs, teacher, readings, timings, origin)
     records: list[Record] = [corpus_record(corpus, origin)]
     for done, system in enumerate(systems):
         progress(f"size and memory of {system.name}", done, len(systems))
-        records.append(_system_record(system, corpus, rows, readings, timings, teacher, runs, options, origin))
-    records.extend(compare(systems, readings, timings, teacher, origin))
+        records.append(system_record(system, found))
+    records.extend(compare(systems, found))
     records.extend(curve_record(run, origin) for run in runs)
-    records.extend(example_records(corpus, rows, options, readings, origin))
-    records.extend(notes(systems, corpus, rows, options, origin))
+    records.extend(example_records(corpus, rows, options.examples, readings, origin))
+    records.extend(notes(systems, corpus, rows, origin))
     return records
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What came of reading and timing the clips, and of which clips. Readings and timings go by name of system."""
+
+    corpus: Corpus
+    rows: Sequence[ClipRow]
+    options: Options
+    runs: Sequence[Any]
+    teacher: System | None
+    readings: dict[str, list[Utterance]]
+    timings: dict[str, Timing]
+    origin: Provenance
 
 
 def pick_rows(corpus: Corpus, split: str, limit: int | None = None) -> list[ClipRow]:
@@ -163,34 +169,19 @@ def time_all(
     return time_systems(systems, clips, options.threads, options.timing, progress=lambda text: progress(text, 0, 0))
 
 
-def _system_record(
-    system: System,
-    corpus: Corpus,
-    rows: Sequence[ClipRow],
-    readings: dict[str, list[Utterance]],
-    timings: dict[str, Timing],
-    teacher: System | None,
-    runs: Sequence[Any],
-    options: Options,
-    origin: Provenance,
-) -> SystemRecord:
-    timing = timings[system.name]
+def system_record(system: System, found: Findings) -> SystemRecord:
+    """The row of one system."""
+    timing, options, teacher = found.timings[system.name], found.options, found.teacher
     faults = invalid(timing, options.timing)
     remarks = list(system.remarks)
     if system.target not in ("", options.target):
         remarks.append(f"compiled for {system.target}, measured as {options.target}")
-    complexity = size_of(system, runs, rows)
+    complexity = size_of(system, found.runs, found.rows)
     if complexity is None:
         remarks.append("MACs and parameters not counted: its run folder was not given")
-    memory = None
-    if options.memory:
-        clips = [row.id for row in spread(sorted(rows, key=lambda row: row.frames), options.memory_clips)]
-        try:
-            memory = peak_memory_mb(system.opener, corpus.folder, clips)
-        except MemoryFailed as error:
-            remarks.append(str(error))
-    compared = teacher is not None and teacher.name != system.name
-    pose, pose_note = pose_cost(system, corpus)
+    memory, failure = memory_of(system, found) if options.memory else (None, [])
+    pose, pose_note = pose_cost(system, found.corpus)
+    against = teacher.name if teacher is not None and teacher.name != system.name else None
     return SystemRecord(
         system=system.name,
         run=system.lineage.run,
@@ -201,20 +192,26 @@ def _system_record(
         precision=system.precision,
         target=options.target,
         valid=not faults,
-        reasons=faults + remarks,
+        reasons=faults + remarks + failure,
         wer=accuracy.wer_result(
-            readings[system.name],
-            options.split,
-            teacher.name if teacher and compared else None,
-            readings[teacher.name] if teacher and compared else (),
+            found.readings[system.name], options.split, against, found.readings[against] if against else ()
         ),
         latency=timing.latency(),
         complexity=complexity,
         peak_memory_mb=memory,
         pose_ms_per_frame=pose,
         pose_note=pose_note,
-        provenance=origin.model_copy(update={**system.hashes, "seed": system.lineage.seed}),
+        provenance=found.origin.model_copy(update={**system.hashes, "seed": system.lineage.seed}),
     )
+
+
+def memory_of(system: System, found: Findings) -> tuple[float | None, list[str]]:
+    """Peak memory in MB over clips from the shortest to the longest; None and the reason where it could not be had."""
+    clips = [row.id for row in spread(sorted(found.rows, key=lambda row: row.frames), MEMORY_CLIPS)]
+    try:
+        return peak_memory_mb(system.opener, found.corpus.folder, clips), []
+    except MemoryFailed as error:
+        return None, [str(error)]
 
 
 def invalid(timing: Timing, plan: TimingPlan) -> list[str]:
@@ -250,42 +247,25 @@ def pose_cost(system: System, corpus: Corpus) -> tuple[float | None, str]:
     return known, POSE_MISSING if known is None else POSE_MEASURED
 
 
-def compare(
-    systems: Sequence[System],
-    readings: dict[str, list[Utterance]],
-    timings: dict[str, Timing],
-    teacher: System | None,
-    origin: Provenance,
-) -> list[Record]:
-    """Paired comparisons: distilled with plain, a lower precision with full, every engine with the teacher."""
+def compare(systems: Sequence[System], found: Findings) -> list[Record]:
+    """Paired comparisons: distilled with plain, a lower precision with full, every other system with the teacher."""
     records: list[Record] = []
 
     def wer(name: str, system: System, against: System) -> None:
-        change = accuracy.difference(readings[system.name], readings[against.name])
-        records.append(
-            ComparisonRecord(
-                name=name,
-                system=system.name,
-                against=against.name,
-                quantity="wer",
-                difference=change,
-                provenance=origin,
-            )
-        )
+        change = accuracy.difference(found.readings[system.name], found.readings[against.name])
+        add(name, system, against, quantity="wer", difference=change)
 
     def speed(name: str, system: System, against: System) -> None:
-        faster = ratio(timings[system.name], timings[against.name])
-        records.append(
-            ComparisonRecord(
-                name=name,
-                system=system.name,
-                against=against.name,
-                quantity="latency_ratio",
-                ratio=faster,
-                provenance=origin,
-            )
-        )
+        faster = ratio(found.timings[system.name], found.timings[against.name])
+        add(name, system, against, quantity="latency_ratio", ratio=faster)
 
+    def add(name: str, system: System, against: System, **result: Any) -> None:
+        record = ComparisonRecord(
+            name=name, system=system.name, against=against.name, provenance=found.origin, **result
+        )
+        records.append(record)
+
+    teacher = found.teacher
     for system in systems:
         for plain in plain_twins(system, systems):
             wer(f"{system.lineage.distillation} gain, {system.lineage.architecture} {system.precision}", system, plain)
@@ -315,107 +295,6 @@ def full_precision(system: System, systems: Sequence[System]) -> System | None:
     return next(
         (other for other in systems if (other.runtime, other.precision, other.hashes["checkpoint"]) == key), None
     )
-
-
-def corpus_record(corpus: Corpus, origin: Provenance) -> CorpusRecord:
-    """What the clips are."""
-    metadata = corpus.metadata
-    splits = sorted({row.split for row in corpus.rows})
-    return CorpusRecord(
-        name=metadata.name,
-        corpus_kind=metadata.kind,
-        description=metadata.description,
-        keypoint_source=metadata.keypoint_source,
-        clips={split: len(corpus.split(split)) for split in splits},
-        glosses=len(metadata.glosses),
-        signers={split: len({row.signer for row in corpus.split(split)}) for split in splits},
-        frames={split: sum(row.frames for row in corpus.split(split)) for split in splits},
-        fps=Counter(row.fps for row in corpus.rows).most_common(1)[0][0],
-        provenance=origin,
-    )
-
-
-def curve_record(run: Any, origin: Provenance) -> CurveRecord:
-    """The training curve of a run folder."""
-    points = [
-        CurvePoint(
-            epoch=entry["epoch"],
-            seconds=entry["seconds"],
-            losses={name: float(value) for name, value in entry["losses"].items()},
-            dev_wer=entry.get("dev_wer"),
-        )
-        for entry in run.curve
-    ]
-    summary = run.summary
-    return CurveRecord(
-        run=run.recipe.name,
-        points=points,
-        epochs=summary.get("epochs", len(points)),
-        seconds=summary.get("seconds", sum(point.seconds for point in points)),
-        parameters=summary.get("parameters", sum(parameter.numel() for parameter in run.model.parameters())),
-        recipe=_publishable(run.recipe).text(),
-        provenance=origin.model_copy(update={"checkpoint": run.checkpoint_hash, "seed": run.recipe.seed}),
-    )
-
-
-def _publishable(recipe: Any) -> Any:
-    """The recipe without folders of this machine: its teacher by the name of the run alone."""
-    return recipe.model_copy(update={"teacher": Path(recipe.teacher).name}) if recipe.teacher else recipe
-
-
-def example_records(
-    corpus: Corpus, rows: Sequence[ClipRow], options: Options, readings: dict[str, list[Utterance]], origin: Provenance
-) -> list[Record]:
-    """Pictures of a few clips: those on which the systems differ most in their errors, since they tell most."""
-    if options.examples < 1:
-        return []
-    errors = np.array(
-        [[len(item.reference) - item.correct + item.insertions for item in items] for items in readings.values()]
-    )
-    telling = np.argsort(-errors.std(axis=0), kind="stable")
-    with_pictures = [rows[i] for i in telling if rows[i].video][: options.examples]
-    return [
-        ExampleRecord(
-            clip=row.id,
-            split=row.split,
-            reference=row.glosses,
-            signer=row.signer,
-            pictures=pictures(corpus.load(row, keypoints=False).frames),
-            provenance=origin,
-        )
-        for row in with_pictures
-    ]
-
-
-def pictures(frames: np.ndarray | None, number: int = PICTURES, side: int = PICTURE_SIDE) -> list[str]:
-    """JPEG data URIs of `number` frames (T,H,W,3) uint8, evenly spread, each fitted into `side` pixels."""
-    from PIL import Image
-
-    if frames is None:
-        return []
-    places = np.linspace(0, len(frames) - 1, min(number, len(frames))).round().astype(int)
-    uris = []
-    for place in places:
-        image = Image.fromarray(frames[place])
-        image.thumbnail((side, side))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=80)
-        uris.append(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}")
-    return uris
-
-
-def notes(
-    systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], options: Options, origin: Provenance
-) -> list[Record]:
-    """What a reader has to know before believing a figure."""
-    said: list[tuple[str, str]] = []
-    total = len(corpus.split(options.split))
-    if len(rows) < total:
-        said.append(("warning", f"measured on {len(rows)} of the {total} clips of split '{options.split}'"))
-    strangers = [system.name for system in systems if system.lineage.corpus and system.lineage.corpus != origin.corpus]
-    if strangers:
-        said.append(("warning", f"not trained on this corpus as it is now: {', '.join(strangers)}"))
-    return [NoteRecord(level=level, text=text, provenance=origin) for level, text in said]  # type: ignore[arg-type]
 
 
 def open_all(

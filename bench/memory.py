@@ -19,7 +19,6 @@ from bench.systems import Opener, reopen
 from runtime.errors import SignedgeError
 
 STATUS = Path("/proc/self/status")
-CLIPS = 4  # calls on the longest clip would do; a few others let allocators show what they keep
 
 
 class MemoryFailed(SignedgeError):

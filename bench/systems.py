@@ -102,8 +102,9 @@ class EngineSystem(_Recogniser):
         self.contract: Contract = self.engine.contract
         self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
         self.precision = str(self.manifest.get("precision", "fp32"))
-        checkpoint = self.contract.sources.get("checkpoint", "")
-        stranger = Lineage(run=self.contract.name, checkpoint=checkpoint)
+        sources = self.contract.sources
+        checkpoint = sources.get("checkpoint", "")
+        stranger = Lineage(run=self.contract.name, checkpoint=checkpoint, corpus=sources.get("corpus", ""))
         self.lineage = (known or {}).get(checkpoint, stranger)
         self.name = f"{self.lineage.run}-{self.precision}"
         self.opener = Opener("engine", str(path), threads)

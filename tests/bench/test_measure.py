@@ -10,6 +10,7 @@ import pytest
 from bench_stage import TRKD, write_corpus, write_engine, write_run
 
 from bench.accuracy import difference, judge, wer_result
+from bench.context import pictures
 from bench.latency import Timing, TimingPlan
 from bench.measure import (
     Options,
@@ -18,7 +19,6 @@ from bench.measure import (
     invalid,
     measure,
     open_all,
-    pictures,
     plain_twins,
     spread,
 )
