@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import signal
 import time
 import warnings
 import zipfile
@@ -83,7 +84,8 @@ def fit(job: Job, out: Path, tell: Progress) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, ckpt_path=resume if state is not None else None, weights_only=True)
+        with _interruptible():
+            trainer.fit(module, ckpt_path=resume if state is not None else None, weights_only=True)
 
 
 class _Keep(Checkpoint):
@@ -225,6 +227,19 @@ def _readable_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # unpickling a broken file raises almost anything
         raise BadInput(f"{path} is corrupt; delete it to train again from the first epoch") from error
     return state
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning would turn it into an exit and leave the signal ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ class Signer:
     def random(name: str, rng: np.random.Generator) -> Signer:
         """Draw a signer."""
         return Signer(
-            name=name, left_handed=bool(rng.random() < 0.2), shoulder=float(rng.uniform(0.33, 0.39)),
-            neck=float(rng.uniform(0.60, 0.72)), arm=float(rng.uniform(0.80, 0.92)), hand=float(rng.uniform(0.92, 1.1)),
+            name=name, left_handed=bool(rng.random() < 0.2), shoulder=float(rng.uniform(0.36, 0.42)),
+            neck=float(rng.uniform(0.52, 0.62)), arm=float(rng.uniform(0.80, 0.92)), hand=float(rng.uniform(0.92, 1.1)),
             tempo=float(rng.uniform(0.85, 1.2)), reach=float(rng.uniform(0.88, 1.12)), softness=float(rng.uniform(0.02, 0.05)),
             laxness=float(rng.uniform(0.0, 0.15)), face=float(rng.uniform(0.8, 1.0)),
             offset=(float(rng.normal(0, 0.04)), float(rng.normal(0, 0.04))),

@@ -1,0 +1,111 @@
+"""Recipes: read, changed, refused in one line that names file and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from distill import recipe as recipes
+from distill.models import build, resolve
+from distill.recipe import KeypointSource, Recipe, RgbSource, find_recipe, input_spec, load_recipe, names
+from runtime.contract import KeypointInput, RgbInput, body_and_hands_layout
+from runtime.errors import BadInput
+
+LAYOUT = body_and_hands_layout()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_that_comes_along_is_valid_and_builds(name: str) -> None:
+    recipe = load_recipe(name)
+    resolve(recipe.model)
+    assert recipe.description, f"{name} says nothing about itself"
+    if name.startswith("demo/"):
+        build(recipe.model, 5, input_spec(recipe.input, LAYOUT))
+
+
+def test_distilled_students_differ_from_the_plain_ones_by_the_distillation_only() -> None:
+    for plain, distilled in (("demo/stgt", "demo/stgt-trkd"), ("demo/lrinet", "demo/lrinet-crkd"), ("paper/stgt", "paper/stgt-trkd"), ("paper/lrinet", "paper/lrinet-crkd")):
+        a, b = load_recipe(plain), load_recipe(distilled)
+        assert (a.model, a.input, a.training, a.seed) == (b.model, b.input, b.training, b.seed)
+
+
+def test_a_written_recipe_reads_back_as_the_same() -> None:
+    recipe = tiny.skeleton(teacher="teacher", distillation=tiny.TRKD)
+    import yaml
+
+    again = Recipe.model_validate(yaml.safe_load(recipe.text()))
+    assert again == recipe and again.fingerprint() == recipe.fingerprint()
+    assert tiny.skeleton(seed=4).fingerprint() != tiny.skeleton().fingerprint()
+
+
+def test_changes_are_applied_with_dots_and_yaml_values() -> None:
+    recipe = load_recipe("demo/stgt", ["training.epochs=3", "training.augment.jitter=0", "input.joints=[nose]", "seed=7"])
+    assert recipe.training.epochs == 3 and recipe.seed == 7 and recipe.input.joints == ["nose"]
+    distilled = load_recipe("demo/stgt", ["teacher=../t", "distillation.kd.weight=2"])
+    assert distilled.distillation.kd is not None and distilled.distillation.kd.weight == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("training.epochs=0", "training.epochs"),
+        ("training.epoch=3", "training.epoch"),
+        ("training.learning_rate=fast", "training.learning_rate"),
+        ("training", "key=value"),
+        ("seed.x=1", "'seed' is a value"),
+        ("name=[", "not YAML"),
+        ("training.augment.shift=0.1", "does not apply to keypoints"),
+        ("distillation.kd.weight=1", "needs a teacher"),
+        ("teacher=x", "no distillation term"),
+        ("model={width: 3}", "needs a name"),
+        ("input.kind=sound", "input"),
+    ],
+)
+def test_a_wrong_change_is_named(change: str, told: str) -> None:
+    with pytest.raises(BadInput, match=".") as error:
+        load_recipe("demo/stgt", [change])
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_teacher_cached_once_refuses_moving_augmentation() -> None:
+    settings = {"teacher": "teacher", "training": {"augment": {"rescale": 0.2}}}
+    with pytest.raises(ValueError, match="cached"):
+        tiny.skeleton(distillation={**tiny.TRKD, "cache_teacher": True}, **settings)
+    tiny.skeleton(distillation={**tiny.TRKD, "cache_teacher": True, "cache_views": 2}, **settings)
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="demo/teacher"):
+        find_recipe("nothing")
+    path = tmp_path / "r.yaml"
+    for text, told in (("a: [", "not YAML"), ("- 1", "mapping"), ("name: x", "model: Field required")):
+        path.write_text(text)
+        with pytest.raises(BadInput) as error:
+            load_recipe(path)
+        assert told in str(error.value) and str(path) in str(error.value)
+
+
+def test_joint_presets_and_roots() -> None:
+    assert {name: len(joints) for name, joints in recipes.PRESETS.items()} == {"tips": 17, "fingers": 27, "wrists_tips": 12}
+    spec = input_spec(KeypointSource(kind="keypoints", joints="tips"), LAYOUT)
+    assert isinstance(spec, KeypointInput)
+    roots = dict(zip(spec.joints, spec.roots, strict=True))
+    assert roots["left_hand_index4"] == "left_hand_root" and roots["right_wrist"] == "nose" and roots["nose"] == "nose"
+    everything = input_spec(KeypointSource(kind="keypoints"), LAYOUT)
+    assert isinstance(everything, KeypointInput) and everything.joints == LAYOUT
+    assert input_spec(RgbSource(kind="rgb", size=32), ()) == RgbInput(32, 32)
+
+
+@pytest.mark.parametrize(
+    ("source", "layout", "told"),
+    [
+        ({}, (), "has none"),
+        ({"joints": ["tail"]}, LAYOUT, "tail"),
+        ({"scale": ["nose"]}, LAYOUT, "two joints"),
+    ],
+)
+def test_joints_that_the_corpus_lacks(source: dict, layout: tuple[str, ...], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        input_spec(KeypointSource(kind="keypoints", **source), layout)
