@@ -52,7 +52,7 @@ def _remarks(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list
 
 def _refused(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     return [
-        Caution(f"{record.system} does not exist", f"Refused: {record.reason}.", grave=True)
+        Caution(f"{record.system} does not exist", f"Refused: {_sentence(record.reason)}", grave=True)
         for record in records
         if isinstance(record, RefusalRecord)
     ]

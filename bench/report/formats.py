@@ -90,8 +90,9 @@ def digest(text: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 clip`, `2 clips`."""
-    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+    """`1 clip`, `2 clips`, `3 glosses`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{whole(count)} {noun}{ending}"
 
 
 def listing(words: list[str]) -> str:

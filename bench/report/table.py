@@ -63,7 +63,10 @@ def rows(cast: Cast) -> list[Row]:
 
 def foot(cast: Cast) -> str:
     """What the signs in the table mean."""
-    parts = ["All figures are measured; – was not. [ ] is the 95 % interval."]
+    levels = sorted({f"{100 * system.wer.wer.level:.0f} %" for system in cast.systems.values() if system.wer})
+    parts = ["All figures are measured; – was not."]
+    if levels:
+        parts.append(f"[ ] is the {formats.listing(levels)} interval.")
     words = {system.wer.reference_words for system in cast.systems.values() if system.wer}
     if len(words) == 1:
         parts.append(f"S, D, I: words substituted, deleted, inserted, of {formats.whole(words.pop())} signed.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.record import CorpusRecord, CurveRecord, NoteRecord, Record, RefusalRecord
 from bench.report import cautions, comparisons, examples, obtained, palette, summary, table
@@ -26,8 +27,6 @@ class Report:
     rows: list[table.Row]
     foot: str
     comparisons: list[comparisons.Group]
-    tradeoffs: list[Plot]
-    training: list[Plot]
     examples: list[examples.Example]
     corpora: list[CorpusRecord]
     refusals: list[RefusalRecord]
@@ -36,6 +35,26 @@ class Report:
     methods: list[obtained.Method]
     origins: list[obtained.Origin]
     sources: list[obtained.Source]
+    records: Sequence[Record]
+
+    @cached_property
+    def tradeoffs(self) -> list[Plot]:
+        """What accuracy costs: drawn on first use, like all plots."""
+        plots = (
+            tradeoff.wer_against_latency(self.cast, self.styles),
+            tradeoff.wer_against_macs(self.cast, self.styles),
+            breakdown.latency_breakdown(self.cast, self.styles),
+        )
+        return [plot for plot in plots if plot]
+
+    @cached_property
+    def training(self) -> list[Plot]:
+        """How the runs learned."""
+        plots = (
+            curves.dev_wer_curves(self.records, self.cast, self.styles),
+            curves.loss_curves(self.records, self.cast),
+        )
+        return [plot for plot in plots if plot]
 
     @property
     def plots(self) -> list[Plot]:
@@ -50,12 +69,6 @@ def view(records: Sequence[Record]) -> Report:
     styles = palette.styles([system.architecture for system in cast.systems.values()], teacher)
     groups = comparisons.groups(records, cast)
     corpora = [record for record in records if isinstance(record, CorpusRecord)]
-    trade = (
-        tradeoff.wer_against_latency(cast, styles),
-        tradeoff.wer_against_macs(cast, styles),
-        breakdown.latency_breakdown(cast, styles),
-    )
-    training = (curves.dev_wer_curves(records, cast, styles), curves.loss_curves(records, cast))
     return Report(
         title=_title(cast),
         subtitle=_subtitle(records, cast, corpora),
@@ -67,8 +80,6 @@ def view(records: Sequence[Record]) -> Report:
         rows=table.rows(cast),
         foot=table.foot(cast),
         comparisons=groups,
-        tradeoffs=[plot for plot in trade if plot],
-        training=[plot for plot in training if plot],
         examples=examples.gather_examples(records, cast),
         corpora=corpora,
         refusals=[record for record in records if isinstance(record, RefusalRecord)],
@@ -77,6 +88,7 @@ def view(records: Sequence[Record]) -> Report:
         methods=obtained.methods(cast),
         origins=obtained.origins(records),
         sources=obtained.sources(records),
+        records=records,
     )
 
 

@@ -73,7 +73,7 @@ def escape_markdown(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, _Raw):
         return value
     text = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text).replace("\r", " ").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text).replace("\r", " ").replace("\n", " ")
 
 
 def _fence(text: str) -> _Raw:

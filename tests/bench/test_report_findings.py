@@ -1,0 +1,264 @@
+"""What the report concludes: who the teacher is, the summary, the verdicts, and what it warns of."""
+
+from __future__ import annotations
+
+import pytest
+import report_records as made_up
+
+from bench.record import (
+    ComparisonRecord,
+    CorpusRecord,
+    CurveRecord,
+    Interval,
+    Record,
+    RefusalRecord,
+    SystemRecord,
+)
+from bench.report import formats
+from bench.report.cast import gather_cast
+from bench.report.comparisons import judge
+from bench.report.view import Report, view
+from runtime.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return made_up.build()
+
+
+def change(records: list[Record], system: str, **update: object) -> list[Record]:
+    """The records with some fields of one system replaced."""
+    return [r.model_copy(update=update) if isinstance(r, SystemRecord) and r.system == system else r for r in records]
+
+
+def change_part(records: list[Record], system: str, part: str, **update: object) -> list[Record]:
+    """The same for a field of the row's `wer`, `latency` or `complexity`."""
+    row = next(r for r in records if isinstance(r, SystemRecord) and r.system == system)
+    return change(records, system, **{part: getattr(row, part).model_copy(update=update)})
+
+
+def leads(report: Report) -> list[str]:
+    return [caution.lead for caution in report.cautions]
+
+
+def text_of(report: Report, lead: str) -> str:
+    return next(caution.text for caution in report.cautions if caution.lead == lead)
+
+
+def test_teacher_is_the_one_that_others_are_compared_with(records: list[Record]) -> None:
+    renamed = [r.model_copy(update={"run": "big"}) if getattr(r, "run", "") == "teacher" else r for r in records]
+    cast = gather_cast(renamed)
+    assert cast.teacher_run == "big"
+    assert cast.baseline is not None
+    assert cast.baseline.system == "teacher-fp32"
+
+
+def test_rows_stand_teacher_first_and_full_precision_first(records: list[Record]) -> None:
+    names = list(gather_cast(records[::-1]).systems)
+    assert names[:2] == ["teacher-eager", "teacher-fp32"]
+    assert names.index("lrinet-crkd-fp32") + 1 == names.index("lrinet-crkd-int8")
+
+
+def test_runs_that_would_share_a_name_are_told_apart(records: list[Record]) -> None:
+    twin = next(r for r in records if isinstance(r, SystemRecord) and r.system == "lrinet-fp32")
+    cast = gather_cast([*records, twin.model_copy(update={"system": "lrinet-b-fp32", "run": "lrinet-b"})])
+    assert cast.name_of("lrinet-b-fp32") == "LRINet (lrinet-b) FP32"
+    assert cast.name_of("lrinet-crkd-fp32") == "LRINet + CRKD FP32"
+
+
+def test_a_system_named_twice_is_refused(records: list[Record]) -> None:
+    with pytest.raises(BadInput, match="'teacher-eager' occurs 2 times"):
+        view([*records, *(r for r in records if isinstance(r, SystemRecord) and r.system == "teacher-eager")])
+
+
+def test_speedup_prefers_the_interleaved_ratio(records: list[Record]) -> None:
+    ratios = [
+        r.model_copy(update={"ratio": 99.0})
+        if isinstance(r, ComparisonRecord) and (r.system, r.quantity) == ("lrinet-int8", "latency_ratio")
+        else r
+        for r in records
+    ]
+    rows = {row.system.system: row.cells["speedup"] for row in view(ratios).rows}
+    assert rows["lrinet-int8"].main == "99×"
+    without = [r for r in records if not (isinstance(r, ComparisonRecord) and r.system == "lrinet-int8")]
+    cell = next(row for row in view(without).rows if row.system.system == "lrinet-int8").cells["speedup"]
+    assert (cell.main, cell.detail) == ("17×", "of medians")
+    assert rows["teacher-fp32"].detail == "reference"
+
+
+def test_summary_speaks_of_the_fastest_row_of_the_best_network(records: list[Record]) -> None:
+    summary = view(records).summary
+    assert summary.best is not None
+    assert summary.best.system == "lrinet-crkd-int8"
+    text = " ".join(summary.sentences)
+    assert "16.6 times as fast" in text
+    assert "1.7 points more than the teacher [−1.5, +4.8], an interval that includes 0" in text
+    assert "CRKD on LRINet lowers its WER" in text
+    assert "TRKD on STGT changes its WER by" in text and "no gain is shown at this size" in text
+    assert [figure.value for figure in summary.figures] == ["11.6", "13.4", "17", "20"]
+
+
+def test_summary_passes_over_invalid_rows_and_names_the_missing_pose_estimator(records: list[Record]) -> None:
+    for system in ("lrinet-fp32", "lrinet-int8", "lrinet-crkd-fp32", "lrinet-crkd-int8"):
+        records = change(records, system, valid=False, reasons=["the machine throttled"])
+    summary = view(records).summary
+    assert summary.best is not None
+    assert summary.best.system == "stgt-trkd-int8"
+    assert "its pose estimator not included" in " ".join(summary.sentences)
+    assert any("pose not included" in figure.detail for figure in summary.figures)
+
+
+def test_without_a_teacher_the_page_says_so(records: list[Record]) -> None:
+    rows = [r for r in records if getattr(r, "run", "") != "teacher" and r.kind != "comparison"]
+    report = view(rows)
+    assert "No teacher" in leads(report)
+    assert report.summary.best is None
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "shown"),
+    [(-3, -2, -1, "better"), (1, 2, 3, "worse"), (-1, 0.5, 2, "open"), (-1, -0.5, 0, "open"), (0, 0, 0, "same")],
+)
+def test_verdicts_follow_the_interval(low: float, value: float, high: float, shown: str) -> None:
+    assert judge(Interval(value=value, low=low, high=high, resamples=10)) == shown
+
+
+def test_pairs_are_grouped_and_wer_and_latency_of_a_pair_share_a_row(records: list[Record]) -> None:
+    groups = {group.kind: group.rows for group in view(records).comparisons}
+    assert list(groups) == [
+        "Distilled against CTC alone",
+        "Lower precision against FP32",
+        "Student against teacher",
+        "Other pairs",
+    ]
+    assert all(row.difference and row.ratio for rows in groups.values() for row in rows)
+    assert len(groups["Student against teacher"]) == 7
+    verdicts = [row.verdict for row in groups["Distilled against CTC alone"]]
+    assert verdicts == [
+        "The interval includes 0: no difference is shown at this size.",
+        "Better by 5.3 points; the interval excludes 0.",
+    ]
+    assert groups["Other pairs"][0].verdict == "The same errors on every clip."
+
+
+def test_a_pair_with_an_unknown_system_is_still_shown(records: list[Record]) -> None:
+    pair = next(r for r in records if isinstance(r, ComparisonRecord) and r.quantity == "latency_ratio")
+    rows = view([*records, pair.model_copy(update={"system": "ghost"})]).comparisons[-1].rows
+    assert ("ghost", "Only the times were compared.") in [(row.system, row.verdict) for row in rows]
+
+
+def test_every_made_up_doubt_is_warned_of(records: list[Record]) -> None:
+    report = view(records)
+    assert leads(report) == [
+        "stgt-int8 does not exist",
+        "",
+        "Synthetic signing",
+        "Pose estimator not included",
+        "STGT + TRKD FP32 against STGT FP32",
+        "One seed",
+        "Tail latency",
+    ]
+    assert text_of(report, "stgt-int8 does not exist").endswith("the budget is 0.5.")
+    assert "662" in text_of(report, "Tail latency")
+
+
+def test_invalid_rows_are_grave_and_more_so_the_reference(records: list[Record]) -> None:
+    report = view(change(records, "teacher-fp32", valid=False, reasons=["times had not settled"]))
+    assert report.cautions[0].lead == "Teacher FP32 is invalid"
+    assert report.cautions[0].text == "Times had not settled. Every speed-up divides by this row's time."
+    other = view(change(records, "lrinet-fp32", valid=False, reasons=[]))
+    assert "No reason was recorded. Greyed in the plots" in other.cautions[0].text
+
+
+@pytest.mark.parametrize(
+    ("update", "lead"),
+    [
+        ({"reasons": ["compiled elsewhere"]}, "LRINet FP32"),
+        ({"target": "other-cpu"}, "Several targets"),
+    ],
+)
+def test_remarks_and_mixed_rows(records: list[Record], update: dict, lead: str) -> None:
+    assert lead in leads(view(change(records, "lrinet-fp32", **update)))
+
+
+@pytest.mark.parametrize(
+    ("part", "update", "lead"),
+    [
+        ("latency", {"threads": 2}, "Several numbers of threads"),
+        ("latency", {"stable": False}, "Unsettled times"),
+        ("latency", {"real_time_factor": 1.3}, "Slower than the signing"),
+        ("wer", {"split": "dev"}, "Several splits"),
+        ("wer", {"decoder": "beam10"}, "Several decoders"),
+        ("complexity", {"agreement": 1.4}, "MACs"),
+    ],
+)
+def test_doubts_about_one_row(records: list[Record], part: str, update: dict, lead: str) -> None:
+    assert lead in leads(view(change_part(records, "lrinet-fp32", part, **update)))
+
+
+def test_operators_that_were_not_counted_are_named(records: list[Record]) -> None:
+    row = next(r for r in records if isinstance(r, SystemRecord) and r.system == "stgt-fp32")
+    assert row.complexity is not None
+    counts = [row.complexity.counts[0].model_copy(update={"unsupported": {"aten::odd": 3}})]
+    report = view(change_part(records, "stgt-fp32", "complexity", counts=counts))
+    assert text_of(report, "MACs") == "Fvcore cannot count aten::odd: STGT."
+
+
+def test_other_corpora_and_machines_are_not_compared_silently(records: list[Record]) -> None:
+    origin = made_up.provenance("lrinet-fp32", corpus="d1" * 32, host={"cpu": "Another"})
+    found = leads(view(change(records, "lrinet-fp32", provenance=origin)))
+    assert {"Several corpora", "Several machines"} <= set(found)
+
+
+def test_a_development_split_and_composed_sentences_are_called_so(records: list[Record]) -> None:
+    changed: list[Record] = []
+    for record in records:
+        if isinstance(record, SystemRecord) and record.wer:
+            record = record.model_copy(update={"wer": record.wer.model_copy(update={"split": "dev"})})
+        if isinstance(record, CorpusRecord):
+            record = record.model_copy(update={"corpus_kind": "composed"})
+        changed.append(record)
+    assert {"Not the test split", "Composed sentences"} <= set(leads(view(changed)))
+
+
+def test_a_second_seed_and_a_measured_pose_estimator_end_their_warnings(records: list[Record]) -> None:
+    for system in ("stgt-fp32", "stgt-trkd-fp32", "stgt-trkd-int8"):
+        records = change(records, system, pose_ms_per_frame=0.4, pose_note="measured on the same machine")
+    curve = next(r for r in records if isinstance(r, CurveRecord) and r.run == "lrinet")
+    report = view([*records, curve.model_copy(update={"provenance": made_up.provenance("lrinet", seed=2)})])
+    assert not {"One seed", "Pose estimator not included"} & set(leads(report))
+    cell = next(row for row in report.rows if row.system.system == "stgt-fp32").cells["pose"]
+    assert (cell.main, cell.detail) == ("+\u202f0.400", "a frame")
+    assert "ends where its pose estimator's time is added" in report.tradeoffs[0].caption
+    assert "hatch" in report.tradeoffs[2].inline or "pattern" in report.tradeoffs[2].inline
+
+
+def test_refusals_without_figures_are_listed(records: list[Record]) -> None:
+    refusal = next(r for r in records if isinstance(r, RefusalRecord))
+    report = view([*records, refusal.model_copy(update={"system": "x", "wer_rise": None, "budget": None})])
+    assert [r.system for r in report.refusals] == ["stgt-int8", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (formats.significant(0.012345), "0.0123"),
+        (formats.significant(1234.5), "1\u202f234"),
+        (formats.significant(-2.5), "−2.50"),
+        (formats.significant(0), "0"),
+        (formats.signed(-0.04), "0.0"),
+        (formats.signed(1.26), "+1.3"),
+        (formats.ratio(0.6093), "0.61×"),
+        (formats.ratio(123.4), "123×"),
+        (formats.scaled(41.2e6), "41.2\u202fM"),
+        (formats.scaled(12), "12.0"),
+        (formats.megabytes(None), "–"),
+        (formats.duration(42.4), "42 s"),
+        (formats.duration(3725), "1 h 02 min"),
+        (formats.plural(1, "clip"), "1 clip"),
+        (formats.plural(2, "gloss"), "2 glosses"),
+        (formats.listing(["a", "b", "c"]), "a, b and c"),
+    ],
+)
+def test_figures_as_text(text: str, expected: str) -> None:
+    assert text == expected
