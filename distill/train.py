@@ -68,6 +68,8 @@ def train(
         "seed": recipe.seed,
     }
     if _is_writer():
+        for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
         write(out / RECIPE, recipe.text())
         write(out / SUMMARY, _json(summary))
     fit(job, out, tell)

@@ -26,7 +26,12 @@ def test_every_recipe_that_comes_along_is_valid_and_builds(name: str) -> None:
 
 
 def test_distilled_students_differ_from_the_plain_ones_by_the_distillation_only() -> None:
-    for plain, distilled in (("demo/stgt", "demo/stgt-trkd"), ("demo/lrinet", "demo/lrinet-crkd"), ("paper/stgt", "paper/stgt-trkd"), ("paper/lrinet", "paper/lrinet-crkd")):
+    for plain, distilled in (
+        ("demo/stgt", "demo/stgt-trkd"),
+        ("demo/lrinet", "demo/lrinet-crkd"),
+        ("paper/stgt", "paper/stgt-trkd"),
+        ("paper/lrinet", "paper/lrinet-crkd"),
+    ):
         a, b = load_recipe(plain), load_recipe(distilled)
         assert (a.model, a.input, a.training, a.seed) == (b.model, b.input, b.training, b.seed)
 
@@ -41,7 +46,9 @@ def test_a_written_recipe_reads_back_as_the_same() -> None:
 
 
 def test_changes_are_applied_with_dots_and_yaml_values() -> None:
-    recipe = load_recipe("demo/stgt", ["training.epochs=3", "training.augment.jitter=0", "input.joints=[nose]", "seed=7"])
+    recipe = load_recipe(
+        "demo/stgt", ["training.epochs=3", "training.augment.jitter=0", "input.joints=[nose]", "seed=7"]
+    )
     assert recipe.training.epochs == 3 and recipe.seed == 7 and recipe.input.joints == ["nose"]
     distilled = load_recipe("demo/stgt", ["teacher=../t", "distillation.kd.weight=2"])
     assert distilled.distillation.kd is not None and distilled.distillation.kd.weight == 2
@@ -88,7 +95,11 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 def test_joint_presets_and_roots() -> None:
-    assert {name: len(joints) for name, joints in recipes.PRESETS.items()} == {"tips": 17, "fingers": 27, "wrists_tips": 12}
+    assert {name: len(joints) for name, joints in recipes.PRESETS.items()} == {
+        "tips": 17,
+        "fingers": 27,
+        "wrists_tips": 12,
+    }
     spec = input_spec(KeypointSource(kind="keypoints", joints="tips"), LAYOUT)
     assert isinstance(spec, KeypointInput)
     roots = dict(zip(spec.joints, spec.roots, strict=True))

@@ -95,6 +95,7 @@ TRKD: dict[str, Any] = {
     "relation": {"weight": 0.5, "queue": 32, "hidden": 16, "embed": 16},
     "ramp_epochs": 2,
 }
+LONGER = {"epochs": 4}
 CRKD: dict[str, Any] = {"kd": {"weight": 1.0}, "feature": {"weight": 1.0}}
 
 
