@@ -18,7 +18,7 @@ from export import parity
 from runtime.atomic import atomic_file
 from runtime.contract import METADATA_KEY, Contract
 from runtime.engine import INPUT, OUTPUT
-from runtime.errors import BadInput, CriterionFailed, MissingExtra, SignedgeError
+from runtime.errors import BadInput, CriterionFailed, MissingExtra
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,22 +35,22 @@ DATA_DEPENDENT = frozenset({"Loop", "If", "Scan", "NonZero", "ScatterND", "Uniqu
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of elements. BN may fold into the layer before it, so what is stored lies between two bounds.
+    """Numbers of elements. What is stored must lie between what cannot go missing and what there is.
 
-    A convolution that swallows its BatchNorm keeps its weight and one bias instead of weight, gamma and beta; nothing
-    else may go missing. Running statistics and other buffers may be stored too; nothing else may be added. Single
-    numbers and integers (shapes, indices) are no parameters.
+    A simplifier may fold a BatchNorm into the layer before it, store equal tensors once, and drop those of one
+    repeated value (zero biases); every other parameter must be there. Running statistics and other buffers may be
+    stored too; nothing else may be added. Single numbers and integers (shapes, indices) are no parameters.
     """
 
     module: int  # parameters of the inference form
-    normalisation: int  # of these, gamma and beta of BatchNorm
+    required: int  # of these, the ones that no simplification removes
     buffers: int  # floating-point buffers of the inference form
     stored: int  # floating-point elements in the ONNX file
 
     @property
     def consistent(self) -> bool:
         """Whether the file holds the inference form and no more."""
-        return self.module - self.normalisation <= self.stored <= self.module + self.buffers
+        return self.required <= self.stored <= self.module + self.buffers
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def export_onnx(
     _need("onnx", "onnxscript", "onnxsim", "onnxruntime", "torch")
     left_out = left_out or {}
     module = module.eval()
+    parity.check_shape(module, contract)
     with atomic_file(path) as temporary:
         model, differences, dynamic_batch = _first_that_holds(module, contract, temporary)
         parameters = count_parameters(module, model)
@@ -94,7 +95,7 @@ def _first_that_holds(
     module: nn.Module, contract: Contract, temporary: Path
 ) -> tuple[ModelProto, list[parity.Difference], bool]:
     """Export with dynamic batch and time; where that fails, with one clip at a time."""
-    failure: SignedgeError | None = None
+    failure: CriterionFailed | None = None
     for dynamic_batch in (True, False):
         try:
             model = trace(module, contract, dynamic_batch)
@@ -102,7 +103,7 @@ def _first_that_holds(
             differences = parity.measure(module, temporary, contract, batch=3 if dynamic_batch else 1)
             parity.require(differences)
             return model, differences, dynamic_batch
-        except SignedgeError as error:
+        except CriterionFailed as error:
             failure = error
     assert failure is not None
     raise failure
@@ -178,13 +179,16 @@ def count_parameters(module: nn.Module, model: ModelProto) -> ParameterCount:
 
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     norms = [item for item in module.modules() if isinstance(item, torch.nn.modules.batchnorm._BatchNorm)]
+    foldable = {id(item) for norm in norms for item in norm.parameters(recurse=False)}
+    firm = [item.detach() for item in module.parameters() if id(item) not in foldable and item.numel() > 1]
+    distinct = {item.numpy().tobytes(): item.numel() for item in firm if item.min() != item.max()}
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
     tensors = list(model.graph.initializer)
     tensors += [item.t for node in constants for item in node.attribute if item.name == "value"]
     sizes = [math.prod(tensor.dims) for tensor in tensors if tensor.data_type in floats]
     return ParameterCount(
         module=sum(item.numel() for item in module.parameters()),
-        normalisation=sum(item.numel() for norm in norms for item in norm.parameters(recurse=False)),
+        required=sum(distinct.values()),
         buffers=sum(item.numel() for item in module.buffers() if item.is_floating_point()),
         stored=sum(size for size in sizes if size > 1),
     )
@@ -223,8 +227,8 @@ def check_graph(model: ModelProto, parameters: ParameterCount, left_out: Iterabl
             raise CriterionFailed(f"the exported graph holds {found[0]}, which only training needs")
     if not parameters.consistent:
         raise CriterionFailed(
-            f"the exported graph stores {parameters.stored} parameters; the network has {parameters.module} "
-            f"(+{parameters.buffers} buffers, -{parameters.normalisation} that fold away): some are missing or too many"
+            f"the exported graph stores {parameters.stored} parameters; {parameters.required} to "
+            f"{parameters.module + parameters.buffers} were to be stored: some are missing or too many"
         )
 
 

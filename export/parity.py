@@ -52,6 +52,18 @@ def plausible_clip(contract: Contract, frames: int, seed: int) -> np.ndarray:
     return prepare(contract, None, np.concatenate([moved, confidence], 2).astype(np.float32))
 
 
+def check_shape(module: nn.Module, contract: Contract) -> None:
+    """Raise `BadInput` unless the network gives the steps and classes that its contract promises."""
+    import torch
+
+    for frames in FRAMES[:2]:
+        with torch.no_grad():
+            found = tuple(module(torch.from_numpy(plausible_clip(contract, frames, seed=0))).shape)
+        expected = (1, contract.steps(frames), len(contract.glosses))
+        if found != expected:
+            raise BadInput(f"the network gives {found} for {frames} frames; its contract says {expected}")
+
+
 def measure(module: nn.Module, model: Path, contract: Contract, batch: int = 1, seed: int = 0) -> list[Difference]:
     """Run network and ONNX file on the same clips of every length of `FRAMES`, and on `batch` clips at once.
 
@@ -66,9 +78,6 @@ def measure(module: nn.Module, model: Path, contract: Contract, batch: int = 1, 
         x = np.concatenate([plausible_clip(contract, frames, seed + i) for i in range(clips)])
         with torch.no_grad():
             wanted = module(torch.from_numpy(x)).numpy()
-        expected = (clips, contract.steps(frames), len(contract.glosses))
-        if wanted.shape != expected:
-            raise BadInput(f"the network gives {wanted.shape} for {frames} frames; its contract says {expected}")
         try:
             given = session.run([OUTPUT], {INPUT: x})[0]
         except Exception as error:

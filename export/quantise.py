@@ -18,7 +18,6 @@ import numpy as np
 
 from export.calibration import METHODS, Range, ranges
 from export.onnx_graph import quiet
-from runtime.contract import METADATA_KEY
 from runtime.errors import BadInput, CriterionFailed
 
 if TYPE_CHECKING:
@@ -221,6 +220,6 @@ def write_qdq(
     cache.unlink()
     written = onnx.load(str(out))
     del written.graph.value_info[:]
-    if METADATA_KEY not in {entry.key for entry in written.metadata_props}:
-        written.metadata_props.extend(model.metadata_props)
+    del written.metadata_props[:]  # the quantiser adds its own
+    written.metadata_props.extend(model.metadata_props)
     out.write_bytes(written.SerializeToString(deterministic=True))
