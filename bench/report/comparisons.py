@@ -97,12 +97,12 @@ def _verdict(difference: Interval | None, shown: Shown) -> str:
         return "Only the times were compared."
     size = f"{abs(difference.value):.1f} points"
     if shown == "better":
-        return f"Better by {size}; the interval excludes 0."
+        return f"Better by {size}; interval excludes 0."
     if shown == "worse":
-        return f"Worse by {size}; the interval excludes 0."
+        return f"Worse by {size}; interval excludes 0."
     if shown == "same":
         return "The same errors on every clip."
-    return "The interval includes 0: no difference is shown at this size."
+    return "Interval includes 0: no difference shown at this size."
 
 
 def _kind(system: SystemRecord | None, against: SystemRecord | None, cast: Cast) -> str:

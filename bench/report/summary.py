@@ -67,14 +67,19 @@ def _student_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
         return []
     speedup = cast.speedup(best)
     faster = f", {formats.significant(speedup[0])} times as fast" if speedup and speedup[0] >= 1 else ""
-    pose = ""
-    if best.modality == "keypoints" and best.pose_ms_per_frame is None:
-        pose = ", its pose estimator not included"
     return [
         f"The best student, {cast.run_name(best)} as {_article(_engine(best))}, takes "
-        f"{formats.milliseconds(best.latency.median_ms)} ms{faster}{pose}, "
+        f"{formats.milliseconds(best.latency.median_ms)} ms{faster}{_pose(best)}, "
         f"at a WER of {formats.points(best.wer.wer.value)} %{_lost(best.wer.difference)}."
     ]
+
+
+def _pose(best: SystemRecord) -> str:
+    if best.modality != "keypoints":
+        return ""
+    if best.pose_ms_per_frame is None:
+        return ", its pose estimator not included"
+    return f" (and {formats.milliseconds(best.pose_ms_per_frame)} ms a frame for its pose estimator, not included)"
 
 
 def _lost(difference: Interval | None) -> str:

@@ -80,7 +80,7 @@ def foot(cast: Cast) -> str:
 
 def _name(system: SystemRecord, cast: Cast) -> Cell:
     detail = cast.architecture(system) if cast.is_teacher(system) else system.system
-    return Cell(cast.run_name(system), "INVALID" if not system.valid else detail, alarm=not system.valid)
+    return Cell(cast.run_name(system), detail if system.valid else f"{detail} · INVALID", alarm=not system.valid)
 
 
 def _input(system: SystemRecord, cast: Cast) -> Cell:

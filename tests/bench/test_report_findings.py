@@ -106,6 +106,8 @@ def test_summary_passes_over_invalid_rows_and_names_the_missing_pose_estimator(r
     assert summary.best.system == "stgt-trkd-int8"
     assert "its pose estimator not included" in " ".join(summary.sentences)
     assert any("pose not included" in figure.detail for figure in summary.figures)
+    measured = view(change(records, "stgt-trkd-int8", pose_ms_per_frame=0.4)).summary
+    assert "0.400 ms a frame for its pose estimator, not included" in " ".join(measured.sentences)
 
 
 def test_without_a_teacher_the_page_says_so(records: list[Record]) -> None:
@@ -135,8 +137,8 @@ def test_pairs_are_grouped_and_wer_and_latency_of_a_pair_share_a_row(records: li
     assert len(groups["Student against teacher"]) == 7
     verdicts = [row.verdict for row in groups["Distilled against CTC alone"]]
     assert verdicts == [
-        "The interval includes 0: no difference is shown at this size.",
-        "Better by 5.3 points; the interval excludes 0.",
+        "Interval includes 0: no difference shown at this size.",
+        "Better by 5.3 points; interval excludes 0.",
     ]
     assert groups["Other pairs"][0].verdict == "The same errors on every clip."
 
@@ -229,7 +231,7 @@ def test_a_second_seed_and_a_measured_pose_estimator_end_their_warnings(records:
     assert not {"One seed", "Pose estimator not included"} & set(leads(report))
     cell = next(row for row in report.rows if row.system.system == "stgt-fp32").cells["pose"]
     assert (cell.main, cell.detail) == ("+\u202f0.400", "a frame")
-    assert "ends where its pose estimator's time is added" in report.tradeoffs[0].caption
+    assert "ends where its pose estimator's time is added; the front is without it" in report.tradeoffs[0].caption
     assert "hatch" in report.tradeoffs[2].inline or "pattern" in report.tradeoffs[2].inline
 
 

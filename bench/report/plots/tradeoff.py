@@ -131,7 +131,9 @@ def _tradeoff(points: list[_Point], styles: dict[str, Style], name: str, title: 
         if any("†" in point.label for point in points):
             notes.append("† without the pose estimator that makes its skeletons.")
         if any(point.reach for point in points):
-            notes.append("The tail to the right of a skeleton row ends where its pose estimator's time is added.")
+            notes.append(
+                "The tail of a skeleton row ends where its pose estimator's time is added; the front is without it."
+            )
         return finish(figure, name, title, alt, " ".join([caption, *notes]), tips)
 
 
