@@ -21,9 +21,9 @@ import torch
 
 from distill.data import Augmenter, Batch, ClipSet, EpochBatches, batches_an_epoch, plan
 from distill.evaluate import evaluate
-from distill.models.base import Recogniser
+from distill.models.base import Output, Recogniser
 from distill.objective import Objective
-from distill.recipe import Recipe
+from distill.recipe import Recipe, Training
 from distill.run import CURVE, RESUME, Run, write
 from distill.schedule import rate
 from distill.teacher_cache import CachedTeacher, LiveTeacher, Teacher
@@ -72,7 +72,7 @@ def fit(job: Job, out: Path, tell: Progress) -> None:
             accelerator="auto",
             devices=int(os.environ["LOCAL_WORLD_SIZE"]) if "LOCAL_WORLD_SIZE" in os.environ else settings.devices,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-            precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[settings.precision],  # type: ignore[arg-type]
+            precision="bf16-mixed" if precision(settings) == "bf16" else "32-true",
             gradient_clip_val=settings.gradient_clip or None,
             deterministic="warn" if torch.cuda.is_available() else True,
             sync_batchnorm=int(os.environ.get("WORLD_SIZE", 1)) > 1,
@@ -86,6 +86,23 @@ def fit(job: Job, out: Path, tell: Progress) -> None:
         )
         with _interruptible():
             trainer.fit(module, ckpt_path=resume if state is not None else None, weights_only=True)
+
+
+def precision(settings: Training) -> str:
+    """`32` or `bf16`: what the recipe says; `auto` is bf16 where the processor that trains multiplies it natively."""
+    if settings.precision != "auto":
+        return settings.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "32"
+
+
+def _float(output: Output) -> Output:
+    """The same in float32."""
+    maps = None if output.frame_maps is None else output.frame_maps.float()
+    heads = [(logits.float(), lengths) for logits, lengths in output.auxiliary]
+    return Output(output.logits.float(), output.lengths, output.features.float(), maps, heads)
 
 
 class _Keep(Checkpoint):
@@ -152,7 +169,9 @@ class _Module(pl.LightningModule):
         place = [self._job.recipe.seed, self.current_epoch, number, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         output = self.student(batch.x, batch.lengths)
-        terms = self.objective(output, batch, self._teacher(batch) if self._teacher else None, self._ramp())
+        known = self._teacher(batch) if self._teacher else None
+        with torch.autocast(batch.x.device.type, enabled=False):  # losses are cheap, and need the digits
+            terms = self.objective(_float(output), batch, known, self._ramp())
         total, epoch = self._steps_an_epoch(), self.current_epoch + 1
         self._tell({"stage": "step", "done": number + 1, "total": total, "epoch": epoch})
         for name, value in terms.items():

@@ -142,8 +142,13 @@ class Training(_Part):
     threads: int | None = Field(default=None, ge=1)  # CPU threads; none: torch's choice
     workers: int = Field(default=0, ge=0)  # processes that read and augment clips
     memory_gib: float = Field(default=3.0, gt=0)  # clips are kept in memory up to this much, else read when needed
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Literal["32", "bf16", "auto"] = "32"  # auto: bf16 mixed with 32 where the processor has it, else 32
     devices: int | Literal["auto"] = 1
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _written_as_a_number(cls, precision: Any) -> Any:
+        return str(precision) if isinstance(precision, int) else precision
 
 
 class Recipe(_Part):

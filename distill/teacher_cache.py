@@ -56,6 +56,7 @@ class LiveTeacher:
         output = model(x, lengths)
         padding = self._side.padding
         maps = trim(output.frame_maps, lengths, padding.left, padding.right) if self._maps else None
+        maps = maps.float() if maps is not None else None
         return Knowledge(output.logits.float(), output.features.float(), output.lengths, maps)
 
 

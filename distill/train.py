@@ -18,7 +18,7 @@ import torch
 from distill.corpus import ClipRow, Corpus
 from distill.corpus.check import usable_rows
 from distill.data import Augmenter, ClipSet, Side
-from distill.loop import Job, Progress, fit
+from distill.loop import Job, Progress, fit, precision
 from distill.models import build, resolve
 from distill.objective import Objective
 from distill.recipe import Recipe, input_spec
@@ -176,6 +176,7 @@ def _finish(job: Job, out: Path, summary: dict[str, Any]) -> None:
         "parameters_trained": sum(p.numel() for part in (model, job.objective) for p in part.parameters()),
         "clips": {"train": len(job.training), "dev": len(job.development)},
         "threads": torch.get_num_threads(),
+        "precision": precision(job.recipe.training),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

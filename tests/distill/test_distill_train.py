@@ -266,7 +266,7 @@ def test_what_cannot_be_written_is_told_in_one_line(corpus: Corpus, tmp_path: Pa
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # as if the disk were full after 10 kB of a file
     try:
-        with pytest.raises(BadInput, match="cannot write .*nothing was left behind"):
+        with pytest.raises(BadInput, match=r"cannot write .*nothing was left behind"):
             train(tiny.skeleton(), corpus, tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -286,6 +286,21 @@ def test_options_of_a_training_all_run(corpus: Corpus, tmp_path: Path) -> None:
     run = load_run(train(recipe, corpus, tmp_path / "run"))
     torch.set_num_threads(threads)
     assert all(line["dev_wer"] is not None for line in run.curve)
+
+
+@pytest.mark.parametrize(("student", "settings"), [(tiny.skeleton, tiny.TRKD), (tiny.lowres, tiny.CRKD)])
+def test_mixed_precision_ends_near_the_full_one(
+    corpus: Corpus, taught: Path, tmp_path: Path, student: Any, settings: dict[str, Any]
+) -> None:
+    losses = {}
+    for precision in ("32", "bf16", "auto"):
+        recipe = student(teacher=str(taught), distillation=settings, training={"precision": precision, "epochs": 1})
+        run = load_run(train(recipe, corpus, tmp_path / precision))
+        losses[precision] = run.curve[0]["loss"]
+        assert run.summary["precision"] == precision or precision == "auto"
+        assert all(value.dtype in (torch.float32, torch.int64) for value in run.model.state_dict().values())
+    assert losses["32"] != losses["bf16"] == pytest.approx(losses["32"], rel=0.1)
+    assert losses["auto"] in (losses["32"], losses["bf16"])
 
 
 def test_a_corpus_without_a_development_split_trains(tmp_path: Path) -> None:
