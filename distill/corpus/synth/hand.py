@@ -32,14 +32,15 @@ def hand_landmarks(
 ) -> np.ndarray:
     """21 landmarks (T,21,3) of one hand.
 
-    `wrist` (T,3) in frame widths; `angle` (T,) radians in the picture, 0 with the fingers up, growing towards the right;
-    `turn` (T,) radians about the forearm, 0 with the palm to the camera; `shape` (T,6) as in `HANDSHAPES`; `size` scales
-    the hand; `left` mirrors it.
+    `wrist` (T,3) in frame widths; `angle` (T,) radians in the picture, 0 with the fingers up, growing to the right;
+    `turn` (T,) radians about the forearm, 0 with the palm to the camera; `shape` (T,6) as in `HANDSHAPES`; `size`
+    scales the hand; `left` mirrors it.
     """
     length = PALM * size
     side = -1.0 if left else 1.0
     along = np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], axis=-1)  # wrist to knuckles
-    flat = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1) * side  # to the thumb, palm to camera
+    # To the thumb while the palm is to the camera.
+    flat = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=-1) * side
     camera = np.array([0.0, 0.0, -1.0])
     across = flat * np.cos(turn)[:, None] - camera * np.sin(turn)[:, None]
     palm = camera * np.cos(turn)[:, None] + flat * np.sin(turn)[:, None]  # out of the palm: where fingers fold to
@@ -61,7 +62,13 @@ def hand_landmarks(
 
 
 def _place_thumb(
-    points: np.ndarray, wrist: np.ndarray, along: np.ndarray, across: np.ndarray, palm: np.ndarray, fold: np.ndarray, length: float
+    points: np.ndarray,
+    wrist: np.ndarray,
+    along: np.ndarray,
+    across: np.ndarray,
+    palm: np.ndarray,
+    fold: np.ndarray,
+    length: float,
 ) -> None:
     joint = wrist + length * (0.28 * along + 0.34 * across)
     points[:, 1] = joint

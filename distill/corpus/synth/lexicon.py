@@ -1,12 +1,14 @@
-"""The lexicon: each gloss as a two-handed movement with handshapes and a face, and pairs of glosses that differ in one thing only."""
+"""The lexicon: each gloss as a two-handed movement with handshapes and a face, and pairs that differ in one thing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from distill.corpus.synth.hand import HANDSHAPES
+from runtime.errors import BadInput
 
 # Places of the dominant wrist of a right-handed signer, relative to the middle of the shoulders, in shoulder widths (x
 # towards the dominant side, y down).
@@ -53,19 +55,24 @@ class Sign:
 
 
 def make_lexicon(rng: np.random.Generator, glosses: int, handshape_pairs: int, face_pairs: int) -> list[Sign]:
-    """`glosses` signs; the first `2 * handshape_pairs` form pairs that differ in handshape only, the next `2 * face_pairs` in the face only.
+    """`glosses` signs: pairs that differ in handshape only, then pairs that differ in the face only, then the rest.
 
     Movements of different families are kept apart by drawing each (place, place, path, other hand) combination once.
+    Raises `BadInput` when the pairs leave too few movements.
     """
     families = glosses - handshape_pairs - face_pairs
+    if families < len(CATEGORIES) or handshape_pairs + face_pairs > families:
+        raise BadInput(
+            f"{glosses} glosses with {handshape_pairs} + {face_pairs} pairs leave {families} movements; "
+            f"{len(CATEGORIES)} and one a pair are needed at least: ask for more glosses or fewer pairs"
+        )
     signs: list[Sign] = []
     used: set[tuple[str, ...]] = set()
     for number in range(families):
         sign = _draw(rng, used, number)
         signs.append(sign)
         if number < handshape_pairs:
-            shapes = [name for name in HANDSHAPES if name not in sign.shapes]
-            shape = str(rng.choice(shapes))
+            shape = str(rng.choice(_distinct(sign.shapes[0])))
             contrast = "handshape"
             second = replace(sign, shapes=(shape, shape))
             signs[-1] = replace(sign, shapes=(sign.shapes[0], sign.shapes[0]), contrast=contrast)
@@ -77,6 +84,12 @@ def make_lexicon(rng: np.random.Generator, glosses: int, handshape_pairs: int, f
             continue
         signs.append(replace(second, gloss=f"{sign.gloss}-B", contrast=contrast))
     return signs
+
+
+def _distinct(shape: str) -> list[str]:
+    """Handshapes two fingers or more from `shape`: whoever sees the fingers is meant to tell a pair apart."""
+    bend = {name: np.array(values[:5]) for name, values in HANDSHAPES.items()}
+    return [name for name in HANDSHAPES if np.abs(bend[name] - bend[shape]).sum() >= 2.0]
 
 
 def _draw(rng: np.random.Generator, used: set[tuple[str, ...]], number: int) -> Sign:
@@ -94,12 +107,21 @@ def _draw(rng: np.random.Generator, used: set[tuple[str, ...]], number: int) -> 
         first = str(rng.choice(list(HANDSHAPES)))
         last = str(rng.choice(list(HANDSHAPES))) if rng.random() < 0.3 else first
         category = CATEGORIES[number % len(CATEGORIES)]
+        gloss = f"{category.upper()}{number:02d}"
         return Sign(
-            gloss=f"{category.upper()}{number:02d}", category=category, start=start, end=end, path=path, shapes=(first, last),
-            angle=float(rng.choice([-0.9, -0.4, 0.0, 0.4])), turn=float(rng.choice([0.0, 0.0, 0.5, 0.9])), other=other,
-            face=str(rng.choice(["neutral", "neutral", "open", "wide", "asking"])), seconds=float(rng.uniform(0.48, 0.76)),
-            family=f"{category.upper()}{number:02d}",
-        )  # fmt: skip
+            gloss=gloss,
+            category=category,
+            start=start,
+            end=end,
+            path=path,
+            shapes=(first, last),
+            angle=float(rng.choice([-0.9, -0.4, 0.0, 0.4])),
+            turn=float(rng.choice([0.0, 0.0, 0.5, 0.9])),
+            other=other,
+            face=str(rng.choice(["neutral", "neutral", "open", "wide", "asking"])),
+            seconds=float(rng.uniform(0.48, 0.76)),
+            family=gloss,
+        )
 
 
 class Grammar:
@@ -108,7 +130,7 @@ class Grammar:
     Which member of a pair is used depends on the gloss before with strength `context` (0: not at all, 1: entirely).
     """
 
-    ORDER = {
+    ORDER: ClassVar[dict[str, dict[str, float]]] = {
         "start": {"time": 0.5, "noun": 0.5},
         "time": {"noun": 0.8, "verb": 0.2},
         "noun": {"verb": 0.45, "quality": 0.35, "noun": 0.2},

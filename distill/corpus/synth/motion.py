@@ -1,4 +1,4 @@
-"""From a sentence of signs to a pose track: strokes, co-articulated transitions, rests, and how a given signer does it."""
+"""From a sentence of signs to a pose track: strokes, co-articulated transitions, rests, and a signer's own ways."""
 
 from __future__ import annotations
 
@@ -38,12 +38,19 @@ class Signer:
     def random(name: str, rng: np.random.Generator) -> Signer:
         """Draw a signer."""
         return Signer(
-            name=name, left_handed=bool(rng.random() < 0.2), shoulder=float(rng.uniform(0.36, 0.42)),
-            neck=float(rng.uniform(0.52, 0.62)), arm=float(rng.uniform(0.80, 0.92)), hand=float(rng.uniform(0.92, 1.1)),
-            tempo=float(rng.uniform(0.85, 1.2)), reach=float(rng.uniform(0.88, 1.12)), softness=float(rng.uniform(0.02, 0.05)),
-            laxness=float(rng.uniform(0.0, 0.15)), face=float(rng.uniform(0.8, 1.0)),
+            name=name,
+            left_handed=bool(rng.random() < 0.2),
+            shoulder=float(rng.uniform(0.36, 0.42)),
+            neck=float(rng.uniform(0.52, 0.62)),
+            arm=float(rng.uniform(0.80, 0.92)),
+            hand=float(rng.uniform(0.92, 1.1)),
+            tempo=float(rng.uniform(0.85, 1.2)),
+            reach=float(rng.uniform(0.88, 1.12)),
+            softness=float(rng.uniform(0.02, 0.05)),
+            laxness=float(rng.uniform(0.0, 0.15)),
+            face=float(rng.uniform(0.8, 1.0)),
             offset=(float(rng.normal(0, 0.04)), float(rng.normal(0, 0.04))),
-        )  # fmt: skip
+        )
 
 
 def perform(signs: list[Sign], signer: Signer, fps: float, rng: np.random.Generator) -> PoseTrack:
@@ -54,7 +61,9 @@ def perform(signs: list[Sign], signer: Signer, fps: float, rng: np.random.Genera
     return _to_pose(dominant, other, face, signer, fps, rng)
 
 
-def _controls(signs: list[Sign], signer: Signer, fps: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _controls(
+    signs: list[Sign], signer: Signer, fps: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Control tracks of dominant hand, other hand (each (T,11)) and face (T,3)."""
     rest_face = np.array(FACES["neutral"])
     pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -73,7 +82,9 @@ def _controls(signs: list[Sign], signer: Signer, fps: float, rng: np.random.Gene
     return tuple(np.concatenate(part) for part in zip(*pieces, strict=True))  # type: ignore[return-value]
 
 
-def _stroke(sign: Sign, signer: Signer, fps: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stroke(
+    sign: Sign, signer: Signer, fps: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     frames = max(3, round(sign.seconds * fps / signer.tempo * rng.uniform(0.88, 1.12)))
     time = np.linspace(0, 1, frames)
     ease = time * time * (3 - 2 * time)
@@ -117,7 +128,7 @@ def _bow(path: str, start: np.ndarray, end: np.ndarray, time: np.ndarray) -> np.
 def _transition(
     before: tuple[np.ndarray, ...], after: tuple[np.ndarray, ...], fps: float, signer: Signer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Co-articulated join: longer for longer ways, hands slightly lifted on the way, handshape ahead of the movement."""
+    """Co-articulated join: longer for longer ways, hands lifted a little on the way, handshape ahead of movement."""
     way = float(np.linalg.norm(after[0][0, :2] - before[0][-1, :2]))
     frames = max(2, round((0.12 + 0.16 * way) * fps / signer.tempo * rng.uniform(0.85, 1.15)))
     time = np.arange(1, frames + 1) / (frames + 1)
@@ -143,7 +154,9 @@ def _smooth(track: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([np.convolve(column, kernel, mode="valid") for column in padded.T], axis=1)
 
 
-def _to_pose(dominant: np.ndarray, other: np.ndarray, face: np.ndarray, signer: Signer, fps: float, rng: np.random.Generator) -> PoseTrack:
+def _to_pose(
+    dominant: np.ndarray, other: np.ndarray, face: np.ndarray, signer: Signer, fps: float, rng: np.random.Generator
+) -> PoseTrack:
     frames, width = len(dominant), signer.shoulder
     sway = _smooth(rng.normal(0, 1, (frames, 2)), 0.4 * fps) * 0.02
     middle = np.array([0.5, 0.52]) + rng.normal(0, 0.012, 2) + sway
@@ -161,11 +174,19 @@ def _to_pose(dominant: np.ndarray, other: np.ndarray, face: np.ndarray, signer: 
             joints[:, wrist], -sign * control[:, 3], control[:, 4], control[:, 5:], signer.hand, left=side == "left"
         )
     tilt = _smooth(rng.normal(0, 1, (frames, 1)), 0.5 * fps) * 0.08
-    return PoseTrack(joints.astype(np.float32), np.concatenate([face, tilt], axis=1).astype(np.float32), np.ones((frames, 2), bool), fps)
+    return PoseTrack(
+        joints.astype(np.float32),
+        np.concatenate([face, tilt], axis=1).astype(np.float32),
+        np.ones((frames, 2), bool),
+        fps,
+    )
 
 
 def bend_elbow(shoulder: np.ndarray, wrist: np.ndarray, bone: float, outward: float) -> np.ndarray:
-    """Elbow (T,3) of a two-bone arm with bones of length `bone` in the picture plane, bent down and `outward` (+1 right, -1 left)."""
+    """Elbow (T,3) between `shoulder` and `wrist` (T,3), both bones of length `bone` in the picture plane.
+
+    The arm bends down and `outward` (+1 to the right, -1 to the left).
+    """
     way = wrist[:, :2] - shoulder[:, :2]
     distance = np.linalg.norm(way, axis=1, keepdims=True)
     height = np.sqrt(np.maximum(bone**2 - (distance / 2) ** 2, 0.0))

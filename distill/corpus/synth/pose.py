@@ -18,10 +18,10 @@ FACE_CHANNELS = ("mouth_open", "mouth_wide", "brow", "tilt")
 class PoseTrack:
     """Exact motion of one clip.
 
-    `joints` (T,49,3) float32 in `LAYOUT` order: x right, y down, in units of frame width (0..1 inside the picture); z is depth
-    in the same unit, smaller is nearer. `face` (T,4) float32 in `FACE_CHANNELS` order: mouth opening 0..1, mouth width
-    -1..1, brow height -1..1, head tilt in radians. `present` (T,2) bool: whether the left and the right hand exist in
-    the recording (always true for generated motion). `fps` frames a second.
+    `joints` (T,49,3) float32 in `LAYOUT` order: x right, y down, in units of frame width (0..1 inside the picture); z
+    is depth in the same unit, smaller is nearer. `face` (T,4) float32 in `FACE_CHANNELS` order: mouth opening 0..1,
+    mouth width -1..1, brow height -1..1, head tilt in radians. `present` (T,2) bool: whether the left and the right
+    hand exist in the recording (always true for generated motion). `fps` frames a second.
     """
 
     joints: np.ndarray

@@ -1,8 +1,8 @@
 """A skeleton tracker's view of a pose track: what a pose estimator reports, with the faults that pose estimators have.
 
-It never sees the face beyond the nose, takes fingers for more alike than they are, jitters, loses hands that are fast or near
-to other skin, and now and then swaps them. What it drops is information that the pixels still hold: the gap that a teacher
-on pixels can help to close, or that nothing closes.
+It never sees the face beyond the nose, takes fingers for more alike than they are, jitters, loses hands that are fast
+or near to other skin, and now and then swaps them. What it drops is information that the pixels still hold: the gap
+that a teacher on pixels can help to close, or that nothing closes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class TrackerNoise:
 
 
 def track_keypoints(track: PoseTrack, noise: TrackerNoise, rng: np.random.Generator) -> np.ndarray:
-    """What the tracker reports: (T,49,3) float32, x and y in units of frame width, confidence 0..1 (0: not found; x = y = 0)."""
+    """What the tracker reports: (T,49,3) float32, x and y in units of frame width, confidence 0..1.
+
+    A joint that was not found has confidence 0 and lies at x = y = 0.
+    """
     frames = len(track.joints)
     points = track.joints[..., :2].astype(np.float64)
     difficulty = _difficulty(track)
@@ -54,10 +57,16 @@ def track_keypoints(track: PoseTrack, noise: TrackerNoise, rng: np.random.Genera
 def _difficulty(track: PoseTrack) -> np.ndarray:
     """(T,2) 0..1: motion blur, other hand near, face behind."""
     wrists = track.joints[:, [LEFT_WRIST, RIGHT_WRIST], :2]
-    speed = np.linalg.norm(np.gradient(wrists, axis=0), axis=-1) * track.fps if len(wrists) > 1 else np.zeros(wrists.shape[:2])
+    speed = (
+        np.linalg.norm(np.gradient(wrists, axis=0), axis=-1) * track.fps
+        if len(wrists) > 1
+        else np.zeros(wrists.shape[:2])
+    )
     apart = np.linalg.norm(wrists[:, 0] - wrists[:, 1], axis=-1)[:, None]
     face = np.linalg.norm(wrists - track.joints[:, NOSE, None, :2], axis=-1)
-    return np.clip(np.clip(speed / 1.5 - 0.3, 0, 1) + np.clip(1 - apart / 0.15, 0, 1) + np.clip(1 - face / 0.2, 0, 1), 0, 1)
+    return np.clip(
+        np.clip(speed / 1.5 - 0.3, 0, 1) + np.clip(1 - apart / 0.15, 0, 1) + np.clip(1 - face / 0.2, 0, 1), 0, 1
+    )
 
 
 def _correlated(rng: np.random.Generator, shape: tuple[int, ...], correlation: float) -> np.ndarray:
