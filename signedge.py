@@ -1,4 +1,4 @@
-"""The front door: the `signedge` command. Mounts the commands of each folder on first use, so that help stays instant."""
+"""The front door: the `signedge` command. Imports a folder's commands when they are called, so help stays instant."""
 
 from __future__ import annotations
 

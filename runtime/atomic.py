@@ -36,9 +36,9 @@ def atomic_file(target: PathLike) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb+") as handle:
+        with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise _explain(target, error) from error
     finally:
@@ -67,8 +67,8 @@ def atomic_folder(target: PathLike, replace: bool = False) -> Iterator[Path]:
         yield temporary
         previous = temporary.with_suffix(".old")
         if target.exists():
-            os.replace(target, previous)
-        os.replace(temporary, target)
+            target.replace(previous)
+        temporary.replace(target)
         shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
         raise _explain(target, error) from error

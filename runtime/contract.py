@@ -82,7 +82,9 @@ class Contract:
 
     def __post_init__(self) -> None:
         if len(self.glosses) < 2 or self.glosses[0] != BLANK:
-            raise BadInput(f"contract of '{self.name}': the gloss table must start with {BLANK} and name one gloss at least")
+            raise BadInput(
+                f"contract of '{self.name}': the gloss table must start with {BLANK} and name one gloss at least"
+            )
         if len(set(self.glosses)) != len(self.glosses):
             raise BadInput(f"contract of '{self.name}': the gloss table names a gloss twice")
         if self.frame_stride < 1 or self.fps <= 0:
@@ -125,12 +127,12 @@ class Contract:
             version = raw.get("version", CONTRACT_VERSION)
             if version != CONTRACT_VERSION:
                 raise BadInput(f"contract version {version} is not known here (this is version {CONTRACT_VERSION})")
-            plain = dict(raw["input"])
+            plain: Dict[str, Any] = dict(raw["input"])
             kind = plain.pop("kind")
             if kind == "rgb":
                 source: Any = RgbInput(**plain)
             elif kind == "keypoints":
-                source = KeypointInput(**{key: tuple(value) for key, value in plain.items()})
+                source = KeypointInput(**{key: tuple(value) for key, value in plain.items()}, kind=kind)
             else:
                 raise BadInput(f"contract: input kind '{kind}' is neither rgb nor keypoints")
             rest = {key: value for key, value in raw.items() if key not in ("input", "glosses", "padding")}
@@ -144,7 +146,9 @@ class Contract:
 def body_and_hands_layout() -> Tuple[str, ...]:
     """The 49 joints of this project's skeletons: 7 of the body, then 21 a hand in MediaPipe's order."""
     body = ("nose", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
-    parts = ["root"] + [f"{finger}{i}" for finger in ("thumb", "index", "middle", "ring", "little") for i in range(1, 5)]
+    parts = ["root"] + [
+        f"{finger}{i}" for finger in ("thumb", "index", "middle", "ring", "little") for i in range(1, 5)
+    ]
     return body + tuple(f"{side}_hand_{part}" for side in ("left", "right") for part in parts)
 
 

@@ -22,7 +22,7 @@ class CriterionFailed(SignedgeError):
 
 
 class Refused(SignedgeError):
-    """A rule refuses the request before any work: precision that the target has not, a node its runtime cannot run. Exit status 3."""
+    """A rule refuses before any work: a precision that the target has not, a node its runtime lacks. Exit status 3."""
 
     exit_status = 3
 

@@ -15,7 +15,7 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Union[str, Path]) -> str:
     """Hex SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with Path(path).open("rb") as handle:
         for block in iter(lambda: handle.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a contract asks to be done to a clip before the network sees it. The one implementation for training and serving."""
+"""What a contract asks to be done to a clip before the network sees it: one implementation for training and serving."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.errors import BadInput
 def area_weights(source: int, target: int) -> np.ndarray:
     """Row-stochastic (target, source) matrix of the area filter: each target cell averages the source span it covers.
 
-    Enlarging gives linear interpolation of cell centres instead, since a span smaller than a cell has nothing to average.
+    Enlarging interpolates linearly between cell centres instead: a span within one cell has nothing to average.
     """
     weights = np.zeros((target, source), dtype=np.float64)
     ratio = source / target
@@ -42,10 +42,10 @@ def resize_area(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _block_means(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`resize_area` by whole factors: sums of neighbouring rows, then columns, as integers (far faster than one mean)."""
+    """`resize_area` by whole factors: integer sums of neighbouring rows, then of columns (far faster than a mean)."""
     down, across = frames.shape[1] // height, frames.shape[2] // width
     rows = frames.reshape(len(frames), height, down, -1)
-    total = rows[:, :, 0].astype(np.uint16 if down * across <= 257 else np.uint32)
+    total: np.ndarray = rows[:, :, 0].astype(np.uint16 if down * across <= 257 else np.uint32)
     for offset in range(1, down):
         total += rows[:, :, offset]
     cells = total.reshape(len(frames), height, width, across, 3)
