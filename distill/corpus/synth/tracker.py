@@ -82,7 +82,8 @@ def _see_hand(points: np.ndarray, difficulty: np.ndarray, noise: TrackerNoise, r
     palm = float(np.median(np.linalg.norm(points[:, 9] - points[:, 0], axis=-1)))
     fingers = points[:, 1:].reshape(len(points), 5, 4, 2)
     shape = fingers - fingers[:, :, :1]
-    fidelity = (noise.finger_fidelity * (1 - 0.6 * difficulty))[:, None, None, None]
+    blur = 0.6 if noise.finger_fidelity < 1 else 0.0  # a perfect tracker stays perfect in hard frames
+    fidelity = (noise.finger_fidelity * (1 - blur * difficulty))[:, None, None, None]
     seen = fingers[:, :, :1] + shape.mean(axis=1, keepdims=True) * (1 - fidelity) + shape * fidelity
     result = np.empty((len(points), 21, 3))
     result[:, 0, :2] = points[:, 0]
