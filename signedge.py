@@ -39,18 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0
-    if words[0] == "--version":
-        from importlib.metadata import version
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(_help(), flush=True)
+            return 0
+        if words[0] == "--version":
+            from importlib.metadata import version
 
-        print(f"signedge {version('signedge')}")
+            print(f"signedge {version('signedge')}", flush=True)
+            return 0
+        if words[0] not in COMMANDS:
+            print(f"signedge: no command '{words[0]}'; the commands are: {', '.join(COMMANDS)}", file=sys.stderr)
+            return 2
+        return _run(words[0], words[1:], debug)
+    except BrokenPipeError:  # who read our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if words[0] not in COMMANDS:
-        print(f"signedge: no command '{words[0]}'; the commands are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    return _run(words[0], words[1:], debug)
 
 
 def _run(command: str, words: list[str], debug: bool) -> int:
@@ -67,8 +71,7 @@ def _run(command: str, words: list[str], debug: bool) -> int:
         print(f"\nsignedge {command}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:
         if debug:
             raise
@@ -78,24 +81,24 @@ def _run(command: str, words: list[str], debug: bool) -> int:
 
 
 def _call(command: str, words: list[str]) -> int:
-    module = COMMANDS[command][0]
     try:
-        app = importlib.import_module(module).app
-    except ModuleNotFoundError as error:
+        import typer
+
+        app = importlib.import_module(COMMANDS[command][0]).app
+        status = typer.main.get_command(app).main(args=words, prog_name=f"signedge {command}", standalone_mode=False)
+    except ModuleNotFoundError as error:  # some are imported only once they are needed
         from runtime.errors import MissingExtra
 
         extra = {"distill": "train", "corpus": "train", "export": "export", "engine": "export"}.get(command, "bench")
-        raise MissingExtra(error.name or module, extra) from error
-    import typer
-
-    try:
-        status = typer.main.get_command(app).main(args=words, prog_name=f"signedge {command}", standalone_mode=False)
+        raise MissingExtra((error.name or "a module").partition(".")[0], extra) from error
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors print themselves
         if show is None:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+    if status == 130:  # typer makes a status of it
+        raise KeyboardInterrupt
     return status if isinstance(status, int) else 0
 
 
