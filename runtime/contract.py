@@ -89,6 +89,10 @@ class Contract:
             raise BadInput(f"contract of '{self.name}': the gloss table names a gloss twice")
         if self.frame_stride < 1 or self.fps <= 0:
             raise BadInput(f"contract of '{self.name}': frame_stride and fps must be positive")
+        if self.padding.multiple < 1 or min(self.padding.left, self.padding.right) < 0:
+            raise BadInput(f"contract of '{self.name}': padding cannot be negative, nor to a multiple below 1")
+        if isinstance(self.input, RgbInput) and min(self.input.height, self.input.width) < 1:
+            raise BadInput(f"contract of '{self.name}': frames must have a height and a width")
         if isinstance(self.input, KeypointInput):
             known = set(self.input.layout)
             named = (*self.input.joints, *self.input.roots, *self.input.origin, *self.input.scale)
@@ -139,7 +143,7 @@ class Contract:
             return Contract(
                 input=source, glosses=tuple(raw["glosses"]), padding=Padding(**raw.get("padding", {})), **rest
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"the contract is incomplete or has an unknown field: {error}") from error
 
 

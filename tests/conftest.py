@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real recordings are not at {folder}; set SIGNEDGE_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 64 KiB, nearly full; skipped where this user may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    tool = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if tool is None or subprocess.run([tool, *options], capture_output=True).returncode != 0:
+        pytest.skip("a small tmpfs cannot be mounted here (needs root)")
+    try:
+        (folder / "ballast").write_bytes(bytes(60 * 1024))
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
