@@ -31,10 +31,10 @@ class SynthConfig(BaseModel):
     train: int = Field(900, ge=1)  # sentences
     dev: int = Field(120, ge=0)
     test: int = Field(200, ge=0)
-    glosses: int = Field(24, ge=4)
-    handshape_pairs: int = Field(4, ge=0)  # pairs of glosses that differ in handshape only
-    face_pairs: int = Field(3, ge=0)  # pairs that differ in the face only: invisible to the tracker
-    context: float = Field(0.4, ge=0, le=1)  # how far the gloss before tells which member of a pair follows
+    glosses: int = Field(24, ge=8)
+    handshape_pairs: int = Field(6, ge=0)  # pairs of glosses that differ in handshape only
+    face_pairs: int = Field(1, ge=0)  # pairs that differ in the face only: invisible to the tracker
+    context: float = Field(0.2, ge=0, le=1)  # how far the gloss before tells which member of a pair follows
     shortest: int = Field(2, ge=1)
     longest: int = Field(6, ge=1)
     signers: int = Field(8, ge=1)  # in train; dev and test have one more each that train does not

@@ -19,7 +19,7 @@ HANDSHAPES: dict[str, tuple[float, ...]] = {
 }
 RELAXED = (0.35, 0.35, 0.4, 0.45, 0.5, 0.2)
 
-PALM = 0.105  # wrist to knuckles, in frame widths, of a hand of size 1
+PALM = 0.115  # wrist to knuckles, in frame widths, of a hand of size 1
 _KNUCKLE_ACROSS = np.array([0.40, 0.14, -0.12, -0.36])  # lateral place of the four knuckles, in palm lengths
 _BONES = np.array([[0.50, 0.32, 0.26], [0.56, 0.36, 0.28], [0.52, 0.34, 0.27], [0.42, 0.26, 0.22]])  # in palm lengths
 _THUMB_BONES = np.array([0.42, 0.34, 0.28])

@@ -18,9 +18,9 @@ PLACES: dict[str, tuple[float, float]] = {
     "chin": (0.16, -0.10),
     "shoulder": (0.55, 0.12),
     "chest": (0.12, 0.42),
-    "side": (0.85, 0.40),
+    "side": (0.74, 0.40),
     "waist": (0.40, 0.80),
-    "far": (0.95, -0.25),
+    "far": (0.80, -0.25),
     "across": (-0.35, 0.30),
 }
 PATHS = ("straight", "arc", "circle", "zigzag", "hold", "tap")
@@ -87,9 +87,9 @@ def make_lexicon(rng: np.random.Generator, glosses: int, handshape_pairs: int, f
 
 
 def _distinct(shape: str) -> list[str]:
-    """Handshapes two fingers or more from `shape`: whoever sees the fingers is meant to tell a pair apart."""
+    """The three handshapes least like `shape`: whoever sees the fingers is meant to tell a pair apart."""
     bend = {name: np.array(values[:5]) for name, values in HANDSHAPES.items()}
-    return [name for name in HANDSHAPES if np.abs(bend[name] - bend[shape]).sum() >= 2.0]
+    return sorted(HANDSHAPES, key=lambda name: -float(np.abs(bend[name] - bend[shape]).sum()))[:3]
 
 
 def _draw(rng: np.random.Generator, used: set[tuple[str, ...]], number: int) -> Sign:
@@ -116,7 +116,7 @@ def _draw(rng: np.random.Generator, used: set[tuple[str, ...]], number: int) -> 
             path=path,
             shapes=(first, last),
             angle=float(rng.choice([-0.9, -0.4, 0.0, 0.4])),
-            turn=float(rng.choice([0.0, 0.0, 0.5, 0.9])),
+            turn=float(rng.choice([0.0, 0.0, 0.0, 0.5])),
             other=other,
             face=str(rng.choice(["neutral", "neutral", "open", "wide", "asking"])),
             seconds=float(rng.uniform(0.48, 0.76)),

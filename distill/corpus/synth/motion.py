@@ -40,7 +40,7 @@ class Signer:
         return Signer(
             name=name,
             left_handed=bool(rng.random() < 0.2),
-            shoulder=float(rng.uniform(0.36, 0.42)),
+            shoulder=float(rng.uniform(0.38, 0.44)),
             neck=float(rng.uniform(0.52, 0.62)),
             arm=float(rng.uniform(0.80, 0.92)),
             hand=float(rng.uniform(0.92, 1.1)),

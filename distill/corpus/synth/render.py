@@ -32,7 +32,7 @@ _ARM = {
 # Bones of a hand, far from the camera first; (from, to, thickness in palm lengths).
 _PALM = [(0, 5, 0.26), (0, 9, 0.26), (0, 13, 0.26), (0, 17, 0.24), (5, 17, 0.22)]
 _FINGERS = [
-    *[(joint, joint + 1, 0.105) for knuckle in (17, 13, 9, 5) for joint in range(knuckle, knuckle + 3)],
+    *[(joint, joint + 1, 0.12) for knuckle in (17, 13, 9, 5) for joint in range(knuckle, knuckle + 3)],
     *[(1, 2, 0.13), (2, 3, 0.12), (3, 4, 0.11)],  # the thumb
 ]
 
@@ -244,7 +244,7 @@ def _arm(canvas: _Canvas, joints: np.ndarray, side: str, look: Look) -> None:
     shoulder, elbow, wrist = _ARM[side]
     width = float(np.linalg.norm(joints[:, LEFT_SHOULDER, :2] - joints[:, RIGHT_SHOULDER, :2], axis=1).mean())
     clothes = np.array(look.clothes, np.float32)
-    for start, end, thick in ((shoulder, elbow, 0.135), (elbow, wrist, 0.105)):
+    for start, end, thick in ((shoulder, elbow, 0.135), (elbow, wrist, 0.12)):
         a, b = joints[:, start, :2], joints[:, end, :2]
         with canvas.patch((a + b) / 2, np.ceil(np.abs(a - b).max() / 2 + thick * width) + 2) as patch:
             distance, ox, oy = _capsule(patch.x, patch.y, a, b)

@@ -13,18 +13,21 @@ import numpy as np
 
 from distill.corpus.synth.pose import HAND, LEFT_WRIST, NOSE, RIGHT_WRIST, PoseTrack
 
+# How far the joints of a finger reach beyond its knuckle in a usual, half-open hand, in palm lengths.
+_USUAL_REACH = np.array([0.0, 0.4, 0.65, 0.8])
+
 
 @dataclass(frozen=True)
 class TrackerNoise:
     """How good the tracker is. Lengths in units of frame width, rates a frame."""
 
     jitter: float = 0.006  # standard deviation of a body joint's place
-    finger_jitter: float = 0.16  # of a finger joint's place, in palm lengths
-    finger_fidelity: float = 0.6  # 1: fingers as they are; 0: every hand is the average hand
+    finger_jitter: float = 0.3  # of a finger joint's place, in palm lengths
+    finger_fidelity: float = 0.12  # 1: fingers as they are; 0: every hand is the usual, half-open hand
     correlation: float = 0.6  # of the jitter from one frame to the next
-    lose: float = 0.012  # chance to lose a well visible, still hand
-    lose_hard: float = 0.10  # the same for a hand that is fast, or in front of face or other hand
-    find: float = 0.35  # chance to find a lost hand again
+    lose: float = 0.04  # chance to lose a well visible, still hand
+    lose_hard: float = 0.16  # the same for a hand that is fast, or in front of face or other hand
+    find: float = 0.2  # chance to find a lost hand again
     swap: float = 0.04  # chance that hands that touch are swapped, until they part
 
     @staticmethod
@@ -49,7 +52,7 @@ def track_keypoints(track: PoseTrack, noise: TrackerNoise, rng: np.random.Genera
         result[:, HAND[side]] = _see_hand(points[:, HAND[side]], difficulty[:, index], noise, rng)
         lost = _lost(difficulty[:, index], noise, rng) | ~track.present[:, index]
         result[lost, HAND[side]] = 0.0
-        result[lost, wrist, 2] *= 0.4
+        result[lost, wrist] = 0.0
     _swap_hands(result, points, noise, rng)
     return result.astype(np.float32)
 
@@ -78,13 +81,14 @@ def _correlated(rng: np.random.Generator, shape: tuple[int, ...], correlation: f
 
 
 def _see_hand(points: np.ndarray, difficulty: np.ndarray, noise: TrackerNoise, rng: np.random.Generator) -> np.ndarray:
-    """(T,21,2) exact -> (T,21,3) seen: fingers pulled towards the average finger of that hand, then jittered."""
+    """(T,21,2) exact -> (T,21,3) seen: fingers pulled towards those of a usual hand, then jittered."""
     palm = float(np.median(np.linalg.norm(points[:, 9] - points[:, 0], axis=-1)))
     fingers = points[:, 1:].reshape(len(points), 5, 4, 2)
     shape = fingers - fingers[:, :, :1]
     blur = 0.6 if noise.finger_fidelity < 1 else 0.0  # a perfect tracker stays perfect in hard frames
     fidelity = (noise.finger_fidelity * (1 - blur * difficulty))[:, None, None, None]
-    seen = fingers[:, :, :1] + shape.mean(axis=1, keepdims=True) * (1 - fidelity) + shape * fidelity
+    usual = (points[:, 9] - points[:, 0])[:, None, None] * _USUAL_REACH[:, None]
+    seen = fingers[:, :, :1] + usual * (1 - fidelity) + shape * fidelity
     result = np.empty((len(points), 21, 3))
     result[:, 0, :2] = points[:, 0]
     result[:, 1:, :2] = seen.reshape(len(points), 20, 2)
