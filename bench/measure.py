@@ -27,6 +27,7 @@ from bench.systems import EagerSystem, EngineSystem, System, distinct, example_i
 from distill.corpus.schema import ClipRow, SignClip
 from distill.corpus.store import Corpus
 from distill.run import SUMMARY, load_run, read_summary
+from export.gate import check_corpus
 from runtime.errors import BadInput
 
 MEMORY_CLIPS = 4
@@ -62,13 +63,15 @@ def measure(
     systems: opened with `options.threads`. runs: opened run folders (`distill.run.load_run`), for curves, complexity
     and lineage. progress: called with (stage, done, total). A figure that could not be had is None and its record says
     why; a system whose times did not settle is kept, marked invalid. Raises `BadInput` for an empty split, two systems
-    of one name, or a clip without what a system reads.
+    of one name, glosses or keypoints that a system does not know, or a clip without what a system reads.
     """
     systems = list(systems)
     distinct(systems)
     rows = pick_rows(corpus, options.split, options.limit_clips)
     if not systems:
         raise BadInput("nothing to measure: name at least one engine or run")
+    for system in systems:
+        check_corpus(system.contract, corpus)
     command = command_line() if command is None else command
     origin = provenance(command, corpus=corpus.fingerprint())
     teacher = find_against(systems, runs, options.against)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distill.corpus.store import Corpus
+from distill.corpus.store import CLIPS, Corpus
 from runtime.bootstrap import paired_interval
 from runtime.contract import Contract, KeypointInput, RgbInput
 from runtime.engine import Engine
@@ -37,12 +37,20 @@ class GateResult:
 
 def check_corpus(contract: Contract, corpus: Corpus) -> None:
     """Raise `BadInput` unless the clips of `corpus` are such as the model was made for."""
-    unknown = sorted(set(corpus.metadata.glosses) - set(contract.glosses))
+    known = set(contract.glosses[1:])
+    unknown = sorted(set(corpus.metadata.glosses) - known)
     if unknown:
         raise BadInput(
             f"corpus {corpus.folder} does not fit '{contract.name}': {len(unknown)} of its glosses are not in the "
             f"model's table, such as '{unknown[0]}'; give the corpus that it was trained on"
         )
+    for row in corpus.rows:
+        strange = next((gloss for gloss in row.glosses if gloss not in known), None)
+        if strange is not None:
+            raise BadInput(
+                f"{corpus.folder / CLIPS}:{corpus.lines[row.id]}: clip '{row.id}': gloss '{strange}' is not in the "
+                f"table of '{contract.name}', nor in the corpus' vocabulary; see `signedge corpus check {corpus.folder}`"
+            )
     if isinstance(contract.input, KeypointInput) and tuple(corpus.metadata.keypoint_layout) != contract.input.layout:
         raise BadInput(f"corpus {corpus.folder} does not fit '{contract.name}': its keypoints have another layout")
 

@@ -67,6 +67,15 @@ def records(stage):
     return measure(systems, corpus, options(examples=2), opened, command="signedge bench")
 
 
+def test_clips_with_glosses_that_a_system_does_not_know_are_refused(stage, tmp_path):
+    _, engines, _ = stage
+    corpus = write_corpus(tmp_path / "corpus")
+    corpus.rows[1].glosses[0] = "HAIL"
+    systems, _ = open_all(engines[:1], [], [], threads=1)
+    with pytest.raises(BadInput, match=r"clips.jsonl:2: clip 'clip1': gloss 'HAIL' is not in the table"):
+        measure(systems, corpus, options(), command="signedge bench")
+
+
 def of(records, kind):
     return [record for record in records if isinstance(record, kind)]
 

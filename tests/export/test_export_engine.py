@@ -106,6 +106,14 @@ def test_gate_needs_a_development_split_and_the_same_glosses(exported: ExportRep
     assert not (tmp_path / "engine").exists()
 
 
+def test_a_clip_with_an_unknown_gloss_is_named(exported: ExportReport, tmp_path: Path) -> None:
+    corpus = Corpus(write_corpus(tmp_path / "corpus", {"train": 3, "dev": 2}))
+    corpus.rows[0].glosses[0] = "MAUVE"
+    with pytest.raises(BadInput, match=r"clips\.jsonl:1: clip '\w+': gloss 'MAUVE' is not in the table"):
+        build(exported.path, "x86-cpu", "int8", corpus, tmp_path / "engine")
+    assert not (tmp_path / "engine").exists()
+
+
 def test_other_corpus_than_in_training_is_warned_of(corpus: Corpus, exported: ExportReport, tmp_path: Path) -> None:
     model = read_model(exported.path)
     for entry in model.metadata_props:
