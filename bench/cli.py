@@ -47,12 +47,13 @@ def bench(
 
     from bench.latency import TimingPlan
     from bench.measure import Options, measure, open_all
-    from bench.record import write_records
+    from bench.record import check_writable, write_records
     from distill.corpus.store import Corpus
 
     if not engines and not eager:
         raise BadInput("nothing to measure: name engine folders, or run folders with --eager")
     check_target(target)
+    check_writable(out)  # now, not after minutes of measuring
     options = Options(
         split=split,
         threads=threads or available_threads(),
@@ -64,7 +65,8 @@ def bench(
     opened = Corpus(corpus)
     systems, folders = open_all(engines or [], eager or [], runs or [], options.threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("measuring", total=None)
         records = measure(
             systems,

@@ -51,6 +51,20 @@ def test_wrong_use_is_one_line_and_leaves_nothing(stage, capsys, words, message)
     assert not out.exists()
 
 
+@pytest.mark.parametrize("place", ["corpus", "corpus/corpus.yaml/results.jsonl"])
+def test_a_place_that_cannot_be_written_is_told_before_measuring(stage, capsys, monkeypatch, place):
+    monkeypatch.setattr("bench.measure.measure", lambda *words, **more: pytest.fail("measured for nothing"))
+    assert main(["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/{place}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "cannot write" in error and "\n" not in error
+
+
+def test_a_terminal_is_no_need(stage, capsys):
+    words = ["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/quiet.jsonl"]
+    assert main([*words, "--threads", "1", "--seconds", "0", "--limit-clips", "1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_target_that_this_machine_is_not_is_refused(stage, capsys):
     words = ["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/absent.jsonl"]
     foreign = "jetson" if detect().machine == "x86_64" else "x86-cpu"
