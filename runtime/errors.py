@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 
 class SignedgeError(Exception):
     """What was wrong, where (file, row, node), and what to do: one line, no traceback."""
@@ -31,4 +33,9 @@ class MissingExtra(SignedgeError):
     """An optional dependency is not installed. Exit status 2."""
 
     def __init__(self, module: str, extra: str) -> None:
+        self.module, self.extra = module, extra
         super().__init__(f"'{module}' is not installed; it comes with: pip install 'signedge[{extra}]'")
+
+    def __reduce__(self) -> Tuple[type, Tuple[str, str]]:
+        """Errors of worker processes travel pickled; the default would call the class with the message alone."""
+        return type(self), (self.module, self.extra)
