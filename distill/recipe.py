@@ -271,6 +271,8 @@ def input_spec(source: RgbSource | KeypointSource, layout: Sequence[str]) -> Rgb
     if not layout:
         raise BadInput("the recipe asks for keypoints; this corpus has none")
     joints = _joints(source, layout)
+    if not joints:
+        raise BadInput("recipe input.joints: name one joint at least, or a preset")
     body_root = "nose" if "nose" in layout else source.origin[0]
     roots = tuple(hand_root(joint) or body_root for joint in joints)
     missing = sorted({*joints, *roots, *source.origin, *source.scale} - set(layout))

@@ -50,6 +50,10 @@ def load_run(folder: str | Path) -> Run:
     recipe = _read_recipe(folder / RECIPE)
     contract = Contract.from_json(_text(folder / CONTRACT))
     curve = [_object(folder / CURVE, line) for line in _text(folder / CURVE).splitlines() if line.strip()]
+    for number, entry in enumerate(curve, start=1):
+        missing = [name for name in ("epoch", "seconds", "losses") if name not in entry]
+        if missing:
+            raise BadInput(f"{folder / CURVE}: epoch {number} has no '{missing[0]}'; train it again")
     checkpoint_hash = _hash(folder / WEIGHTS)
     if checkpoint_hash != summary.get("checkpoint"):
         raise BadInput(

@@ -22,7 +22,7 @@ def engine(
     max_wer_rise: Annotated[float, typer.Option(help="WER points that int8 may lose against fp32")] = 0.5,
     calibration_clips: Annotated[int, typer.Option(help="training clips to calibrate on")] = 48,
     calibration_method: Annotated[str, typer.Option(help="minmax, percentile or mse")] = "minmax",
-    seed: Annotated[int, typer.Option(help="draws the calibration clips")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="draws the calibration clips")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
 ) -> None:
     """Compile MODEL for TARGET. An int8 engine whose WER rises beyond the budget is not kept (exit status 1)."""

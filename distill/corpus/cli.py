@@ -182,7 +182,10 @@ def synth(
         key, equals, value = change.partition("=")
         if not equals:
             raise BadInput(f"--set {change}: KEY=VALUE is needed")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInput(f"--set {change}: the value is not YAML") from error
     try:
         config = SynthConfig.model_validate(values)
     except ValidationError as error:

@@ -82,7 +82,7 @@ class ComposeConfig:
             raise BadInput(f"held_out {self.held_out} is a share of the recordings, between 0 and 1")
         if not (1 <= self.signs[0] <= self.signs[1] and 1 <= self.joins[0] <= self.joins[1]):
             raise BadInput(f"signs {self.signs} and joins {self.joins} are ranges from 1 up")
-        if self.tempo <= 0 or self.aspect <= 0 or self.size < 8 or self.workers < 1:
+        if not (0 < self.tempo < np.inf and 0 < self.aspect < np.inf) or self.size < 8 or self.workers < 1:
             raise BadInput("tempo, aspect and workers must be positive, size at least 8 pixels")
 
 

@@ -27,7 +27,7 @@ class Handicap:
     spell: tuple[int, int] = (4, 15)
 
     def __post_init__(self) -> None:
-        if self.noise < 0 or not 0 <= self.lost < 1 or not 1 <= self.spell[0] <= self.spell[1]:
+        if not 0 <= self.noise < np.inf or not 0 <= self.lost < 1 or not 1 <= self.spell[0] <= self.spell[1]:
             asked = f"noise {self.noise}, lost {self.lost}, spells of {self.spell} frames"
             raise BadInput(
                 f"tracker with {asked}: noise is 0 or more, lost from 0 to below 1, spells a range from 1 up"

@@ -29,11 +29,10 @@ _CHUNK = 8  # frames resized at once
 class ManifestFaults(BadInput):
     """Rows of a manifest that cannot be imported; `faults` has one line for each thing wrong."""
 
-    def __init__(self, manifest: Path, faults: list[str]) -> None:
+    def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         more = f"; {len(faults) - 1} more fault{'s' if len(faults) > 2 else ''} listed above" if len(faults) > 1 else ""
         super().__init__(f"{faults[0]}{more}; nothing was written")
-        self.manifest = manifest
 
 
 class ManifestRow(BaseModel):
@@ -101,7 +100,7 @@ def import_manifest(
                 sizes.add(clip.frames.shape[1:3])
             writer.add(clip, entry.row.split)
         if faults:
-            raise ManifestFaults(manifest, [f"{manifest}:{line}: {message}" for line, message in sorted(faults)])
+            raise ManifestFaults([f"{manifest}:{line}: {message}" for line, message in sorted(faults)])
         keypoints = any(entry.row.keypoints for entry in entries)
         metadata = CorpusMetadata(
             name=name or manifest.stem,
@@ -155,7 +154,10 @@ def _raw_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         text = manifest.read_text(encoding="utf-8-sig")  # spreadsheets put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read {manifest}: {error}") from error
-    yield from _json_rows(text) if kind == ".jsonl" else _table_rows(manifest, text, "\t" if kind == ".tsv" else ",")
+    try:
+        yield from _json_rows(text) if kind == ".jsonl" else _table_rows(manifest, text, "\t" if kind == ".tsv" else ",")
+    except csv.Error as error:
+        raise BadInput(f"{manifest} is not a table: {error}") from error
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:

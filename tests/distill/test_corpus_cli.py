@@ -90,6 +90,8 @@ def test_synth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, str(tmp_path / "other"), "--set", "colour=red"]) == 2
     assert "colour" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "other"), "--set", "colour"]) == 2
+    assert main([*words, str(tmp_path / "other"), "--set", "glosses=["]) == 2
+    assert "the value is not YAML" in capsys.readouterr().err
 
 
 def test_corpus_rooms_never_import_torch() -> None:

@@ -245,6 +245,8 @@ def test_hard_track_shows_wrists_and_tips_only(source: Path) -> None:
         {"held_out": 1.0},
         {"signs": (4, 3)},
         {"tempo": 0.0},
+        {"tempo": float("nan")},
+        {"aspect": float("inf")},
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict) -> None:
@@ -252,6 +254,8 @@ def test_settings_that_make_no_sense(wrong: dict) -> None:
         ComposeConfig(**wrong)
     with pytest.raises(BadInput):
         Handicap(noise=-1)
+    with pytest.raises(BadInput):
+        Handicap(noise=float("nan"))
 
 
 def test_nothing_is_left_when_composing_fails(tmp_path: Path) -> None:

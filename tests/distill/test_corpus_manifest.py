@@ -154,6 +154,7 @@ def test_every_bad_row_is_named_and_nothing_is_written(videos: Path, tmp_path: P
         ("m.csv", "glosses,split\n", "no column 'path'"),
         ("m.csv", "path,glosses,split\n", "lists no clips"),
         ("m.csv", "path,glosses,split\na.mp4,X\n", "m.csv:2: 2 columns, the first line names 3"),
+        pytest.param("m.csv", f"path,glosses,split\na.mp4,{'X' * 200_000},train\n", "is not a table", id="long"),
         ("m.jsonl", "{\n", "m.jsonl:1: not JSON"),
         ("m.jsonl", "[1]\n", "m.jsonl:1: not a JSON object"),
         ("m.jsonl", '{"path": "a", "glosses": ["X"], "split": "train", "weight": 1}\n', "weight"),

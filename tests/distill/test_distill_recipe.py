@@ -115,6 +115,7 @@ def test_joint_presets_and_roots() -> None:
     [
         ({}, (), "has none"),
         ({"joints": ["tail"]}, LAYOUT, "tail"),
+        ({"joints": []}, LAYOUT, "one joint at least"),
         ({"scale": ["nose"]}, LAYOUT, "two joints"),
     ],
 )

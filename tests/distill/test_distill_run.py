@@ -47,6 +47,7 @@ def _break(run: Path, name: str, content: bytes) -> None:
         ("recipe.yaml", b"\xff\xfe\xff", "recipe.yaml"),
         ("contract.json", b"{}", "contract"),
         ("metrics.jsonl", b"nan?", "metrics.jsonl is not JSON"),
+        ("metrics.jsonl", b'{"epoch": 1, "seconds": 1}', "metrics.jsonl: epoch 1 has no 'losses'"),
         ("weights.pt", b"hello", "weights.pt"),
     ],
 )
