@@ -30,8 +30,8 @@ engine: setup        ## export RUN and compile it for TARGET at PRECISION
 	$(SIGNEDGE) export $(RUN) --out $(RUN).onnx
 	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) --out $(RUN).$(PRECISION).engine
 
-bench: setup         ## measure the engines of the demo again
-	$(SIGNEDGE) bench $(OUT)/demo/engines/* --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
+bench: setup         ## measure the engines of the demo again (the slash: folders only, no notes of refused ones)
+	$(SIGNEDGE) bench $(OUT)/demo/engines/*/ --runs $(OUT)/demo/runs --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
 
 report: setup        ## the page from the records
 	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report
