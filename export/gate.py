@@ -49,7 +49,7 @@ def check_corpus(contract: Contract, corpus: Corpus) -> None:
         if strange is not None:
             raise BadInput(
                 f"{corpus.folder / CLIPS}:{corpus.lines[row.id]}: clip '{row.id}': gloss '{strange}' is not in the "
-                f"table of '{contract.name}', nor in the corpus' vocabulary; see `signedge corpus check {corpus.folder}`"
+                f"table of '{contract.name}', nor in the corpus'; see `signedge corpus check {corpus.folder}`"
             )
     if isinstance(contract.input, KeypointInput) and tuple(corpus.metadata.keypoint_layout) != contract.input.layout:
         raise BadInput(f"corpus {corpus.folder} does not fit '{contract.name}': its keypoints have another layout")
