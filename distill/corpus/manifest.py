@@ -155,7 +155,8 @@ def _raw_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read {manifest}: {error}") from error
     try:
-        yield from _json_rows(text) if kind == ".jsonl" else _table_rows(manifest, text, "\t" if kind == ".tsv" else ",")
+        delimiter = "\t" if kind == ".tsv" else ","
+        yield from _json_rows(text) if kind == ".jsonl" else _table_rows(manifest, text, delimiter)
     except csv.Error as error:
         raise BadInput(f"{manifest} is not a table: {error}") from error
 
