@@ -38,7 +38,7 @@ def plausible_clip(contract: Contract, frames: int, seed: int) -> np.ndarray:
     steps = rng.normal(0, 1, (frames, 8)).cumsum(0) / np.sqrt(np.arange(1, frames + 1))[:, None]
     source = contract.input
     if isinstance(source, RgbInput):
-        rows, columns = np.mgrid[0:1 : source.height * 1j, 0:1 : source.width * 1j]
+        rows, columns = np.mgrid[0 : 1 : source.height * 1j, 0 : 1 : source.width * 1j]
         picture = rng.uniform(40, 215, (1, 3)) * np.ones((frames, source.height, source.width, 1))
         for hand in (0, 4):
             x, y = 0.5 + 0.2 * steps[:, hand, None, None], 0.5 + 0.2 * steps[:, hand + 1, None, None]

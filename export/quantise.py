@@ -202,9 +202,7 @@ def write_qdq(
         for user in view.users.get(node.output[0], [])
         if user.op_type == "Relu" and len(view.users[node.output[0]]) == 1
     ]
-    data = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in found.items()
-    }
+    data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in found.items()}
     cache = work / "ranges.json"
     with quiet():
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), cache)

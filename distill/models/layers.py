@@ -104,9 +104,7 @@ class TemporalConv(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv1d(channels, width, self.kernel, bias=False) for channels in (inputs, width)
-        )
+        self.convs = nn.ModuleList(nn.Conv1d(channels, width, self.kernel, bias=False) for channels in (inputs, width))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(2))
 
     def forward(self, rows: Tensor, time: Timeline) -> tuple[Tensor, Timeline]:
