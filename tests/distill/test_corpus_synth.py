@@ -239,22 +239,31 @@ def test_a_perfect_tracker_reports_the_joints(track: PoseTrack) -> None:
     assert (keypoints[..., 2] > 0).all()
 
 
-def test_the_tracker_errs_as_it_is_told(track: PoseTrack) -> None:
-    exact = track.joints[..., :2]
+def test_jitter_is_as_large_as_told(track: PoseTrack) -> None:
     jittered = track_keypoints(track, replace(TrackerNoise.none(), jitter=0.01), rng())
-    assert 0.007 < (jittered - np.pad(exact, ((0, 0), (0, 0), (0, 1))))[:, :7, :2].std() < 0.013
-    alike = track_keypoints(track, replace(TrackerNoise.none(), finger_fidelity=0.0), rng())[:, 8:28, :2]
-    fingers = alike.reshape(len(alike), 5, 4, 2)
-    assert np.allclose(np.diff(fingers - fingers[:, :, :1], axis=1), 0, atol=1e-6)  # every finger is the same finger
+    assert 0.007 < (jittered[:, :7, :2] - track.joints[:, :7, :2]).std() < 0.013
 
 
-def test_lost_hands_are_zero(track: PoseTrack) -> None:
+def test_fidelity_decides_how_much_of_a_handshape_is_left(lexicon: list[Sign]) -> None:
+    signer = Signer.random("someone", rng(1))
+    for pair in pairs(lexicon, "handshape"):
+        apart = {}
+        for fidelity in (1.0, 0.5, 0.0):
+            noise = replace(TrackerNoise.none(), finger_fidelity=fidelity)
+            one, two = (track_keypoints(perform([sign], signer, 12.5, rng(7)), noise, rng(8)) for sign in pair)
+            apart[fidelity] = np.abs(one - two).max()
+        assert apart[1.0] > 1.5 * apart[0.5] > 0.01 and apart[0.0] < 1e-6
+
+
+def test_lost_hands_are_zero_with_their_wrists(track: PoseTrack) -> None:
     lost = track_keypoints(track, replace(TrackerNoise.none(), lose=1.0, lose_hard=1.0, find=0.0), rng())
-    assert not lost[:, 7:].any()
-    assert np.array_equal(lost[:, :7, :2], track.joints[:, :7, :2]) and (lost[:, :7, 2] > 0).all()
+    assert not lost[:, LEFT_WRIST:].any()
+    assert np.array_equal(lost[:, :LEFT_WRIST, :2], track.joints[:, :LEFT_WRIST, :2])
+    assert (lost[:, :LEFT_WRIST, 2] > 0).all()
     absent = replace(track, present=np.tile([True, False], (len(track.joints), 1)))
     keypoints = track_keypoints(absent, TrackerNoise.none(), rng())
-    assert not keypoints[:, HAND["right"]].any() and keypoints[:, HAND["left"], 2].all()
+    assert not keypoints[:, HAND["right"]].any() and not keypoints[:, RIGHT_WRIST].any()
+    assert keypoints[:, HAND["left"], 2].all() and keypoints[:, LEFT_WRIST, 2].all()
 
 
 def test_losses_last_and_end() -> None:
