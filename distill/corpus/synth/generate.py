@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distill.corpus.schema import CorpusMetadata, SignClip
 from distill.corpus.store import CorpusWriter
@@ -42,6 +42,12 @@ class SynthConfig(BaseModel):
     size: int = Field(64, ge=16)  # pixels, square
     finger_fidelity: float = Field(TrackerNoise.finger_fidelity, ge=0, le=1)
     finger_jitter: float = Field(TrackerNoise.finger_jitter, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SynthConfig:
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest is {self.shortest} and longest {self.longest}: no sentence is both")
+        return self
 
 
 def generate(folder: Path, config: SynthConfig, progress: Callable[[int, int], None] | None = None) -> Path:

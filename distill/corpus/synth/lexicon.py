@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +25,8 @@ PLACES: dict[str, tuple[float, float]] = {
     "across": (-0.35, 0.30),
 }
 PATHS = ("straight", "arc", "circle", "zigzag", "hold", "tap")
+STAYING = ("hold", "tap", "circle")  # end where they start
+OTHERS = ("rest", "mirror", "base")  # what the other hand does
 # Face of a gloss: mouth open, mouth wide, brow.
 FACES: dict[str, tuple[float, float, float]] = {
     "neutral": (0.05, 0.0, 0.0),
@@ -47,7 +50,7 @@ class Sign:
     shapes: tuple[str, str]  # handshape at the start and at the end of the stroke
     angle: float  # of the dominant hand, see `hand_landmarks`
     turn: float
-    other: str  # the other hand: "rest", "mirror", "base"
+    other: str  # the other hand, of OTHERS
     face: str
     seconds: float
     family: str  # glosses of one family differ in handshape only, or in the face only
@@ -58,13 +61,21 @@ def make_lexicon(rng: np.random.Generator, glosses: int, handshape_pairs: int, f
     """`glosses` signs: pairs that differ in handshape only, then pairs that differ in the face only, then the rest.
 
     Movements of different families are kept apart by drawing each (place, place, path, other hand) combination once.
-    Raises `BadInput` when the pairs leave too few movements.
+    Raises `BadInput` when the pairs leave too few movements, or more than there are.
     """
     families = glosses - handshape_pairs - face_pairs
     if families < len(CATEGORIES) or handshape_pairs + face_pairs > families:
         raise BadInput(
             f"{glosses} glosses with {handshape_pairs} + {face_pairs} pairs leave {families} movements; "
             f"{len(CATEGORIES)} and one a pair are needed at least: ask for more glosses or fewer pairs"
+        )
+    possible = len(OTHERS) * (
+        len(STAYING) * len(PLACES) + (len(PATHS) - len(STAYING)) * math.comb(len(PLACES), 2)  # either way is one
+    )
+    if families > possible:
+        raise BadInput(
+            f"{glosses} glosses need {families} movements and there are {possible}: "
+            f"ask for {possible + handshape_pairs + face_pairs} glosses at most"
         )
     signs: list[Sign] = []
     used: set[tuple[str, ...]] = set()
@@ -97,9 +108,9 @@ def _draw(rng: np.random.Generator, used: set[tuple[str, ...]], number: int) -> 
     while True:
         start, end = (str(place) for place in rng.choice(places, 2, replace=False))
         path = str(rng.choice(PATHS))
-        if path in ("hold", "tap", "circle"):
+        if path in STAYING:
             end = start
-        other = str(rng.choice(["rest", "mirror", "base"], p=[0.5, 0.3, 0.2]))
+        other = str(rng.choice(OTHERS, p=[0.5, 0.3, 0.2]))
         key = (start, end, path, other)
         if key in used or (end, start, path, other) in used:
             continue
