@@ -208,6 +208,7 @@ def _disturb(
             hand = [i for i, joint in enumerate(layout) if joint.startswith(f"{side}_hand_")]
             start, span = rng.integers(len(changed)), rng.integers(1, max(2, len(changed) // 4))
             changed[start : start + span, hand] = 0
+    changed[..., :2][~keypoints[..., :2].any(axis=-1)] = 0  # what was not seen stays so
     return changed
 
 

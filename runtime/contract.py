@@ -51,6 +51,10 @@ class KeypointInput:
     The channels of a joint are: x, y relative to the mean of the `origin` joints, x, y relative to its `roots`
     joint, and the confidence. All four distances are divided by the distance between the two `scale` joints, if any
     are named. A joint of confidence 0 is all zeros. `roots[i]` names the root of `joints[i]`.
+
+    A reference joint at exactly (0, 0) was not seen, whatever its confidence. While any that it takes is not seen, an
+    origin, a root or a scale stays as last seen; before it is first seen, as then. Where it never is, the origin is
+    (0.5, 0.5), the distances to the root are 0, and the scale is 1.
     """
 
     layout: Tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import numpy as np
 
@@ -73,17 +73,28 @@ def keypoint_features(keypoints: np.ndarray, spec: KeypointInput) -> np.ndarray:
     def pick(names: Tuple[str, ...]) -> np.ndarray:
         return seen_points[:, [index[name] for name in names]]
 
-    origin = pick(spec.origin)[..., :2].mean(axis=1, keepdims=True)
-    scale: Optional[np.ndarray] = None
+    def placed(points: np.ndarray) -> np.ndarray:
+        return points[..., :2].any(axis=-1)
+
+    origins, joints, roots = pick(spec.origin), pick(spec.joints), pick(spec.roots)
+    origin = _hold(origins[..., :2].mean(axis=1, keepdims=True), placed(origins).all(axis=1, keepdims=True), 0.5)
+    root = _hold(roots[..., :2], placed(roots), joints[..., :2])
+    distances = np.concatenate([joints[..., :2] - origin, joints[..., :2] - root], axis=-1)
     if spec.scale:
-        ends = pick(spec.scale)[..., :2]
-        scale = np.maximum(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1), 1e-3)[:, None, None]
-    joints, roots = pick(spec.joints), pick(spec.roots)
+        ends = pick(spec.scale)
+        width = np.linalg.norm(ends[:, 0, :2] - ends[:, 1, :2], axis=-1)[:, None, None]
+        distances = distances / np.maximum(_hold(width, placed(ends).all(axis=1, keepdims=True), 1), 1e-3)
     seen = (joints[..., 2:] > 0).astype(np.float32)
-    distances = np.concatenate([joints[..., :2] - origin, joints[..., :2] - roots[..., :2]], axis=-1)
-    if scale is not None:
-        distances = distances / scale
     return np.concatenate([distances * seen, joints[..., 2:]], axis=-1).astype(np.float32)
+
+
+def _hold(values: np.ndarray, seen: np.ndarray, otherwise: Union[float, np.ndarray]) -> np.ndarray:
+    """Values (T,K,C) where `seen` (T,K); elsewhere as last seen, before that as first seen, `otherwise` if never."""
+    if seen.all():
+        return values
+    last = np.maximum.accumulate(np.where(seen, np.arange(len(seen))[:, None], -1), axis=0)
+    held = np.take_along_axis(values, np.where(last < 0, seen.argmax(axis=0), last)[..., None], axis=0)
+    return np.where(seen.any(axis=0)[:, None], held, otherwise).astype(values.dtype)
 
 
 def pad_clip(features: np.ndarray, padding: Padding) -> np.ndarray:

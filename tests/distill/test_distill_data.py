@@ -107,6 +107,13 @@ def test_lost_hands_are_zeros(corpus: Corpus) -> None:
     assert (lost == 0).all(-1).any() and not (collate(clips, [0]).x == 0).all(-1).any()
 
 
+def test_joints_that_were_not_seen_stay_so(corpus: Corpus) -> None:
+    keypoints, layout = np.array(corpus.load(corpus.rows[0]).keypoints), body_and_hands_layout()
+    keypoints[3:, 5] = 0
+    changed = Augmenter(EVERYTHING, seed=1).keypoints(keypoints, layout, 0, 0)
+    assert not changed[3:, 5, :2].any() and not np.array_equal(changed[0], keypoints[0])
+
+
 def test_every_clip_is_in_an_epoch_once_and_the_order_follows_from_seed_and_epoch() -> None:
     lengths = list(np.random.default_rng(0).integers(20, 90, 67))
     batches = plan(lengths, 4, seed=1, epoch=5)

@@ -152,6 +152,35 @@ def test_shoulders_in_one_place_give_finite_features() -> None:
     assert not keypoint_features(np.full((3, 49, 3), np.nan), SPEC).any()
 
 
+def test_what_distances_are_taken_from_is_held_while_it_is_not_seen() -> None:
+    """A shoulder or root at (0, 0) or NaN: as if it and its fellow stood still since they were last seen."""
+    for lost in (np.zeros(2), np.array([np.nan, 0.3])):
+        keypoints, still = points(8), points(8)
+        shoulders = [LAYOUT.index("left_shoulder"), LAYOUT.index("right_shoulder")]
+        root = LAYOUT.index("left_hand_root")
+        keypoints[:2, shoulders[0], :2] = keypoints[4:6, shoulders[1], :2] = keypoints[5:7, root, :2] = lost
+        still[:2, shoulders], still[4:6, shoulders] = still[2, shoulders], still[3, shoulders]
+        still[5:7, root] = still[4, root]
+        found, expected = keypoint_features(keypoints, SPEC), keypoint_features(still, SPEC)
+        assert np.array_equal(found, expected)
+
+
+def test_a_confidence_of_0_alone_does_not_hide_what_distances_are_taken_from() -> None:
+    keypoints, sure = points(), points()
+    keypoints[2:, LAYOUT.index("left_shoulder"), 2] = 0
+    wrist = SPEC.joints.index("left_wrist")
+    assert np.array_equal(keypoint_features(keypoints, SPEC)[:, wrist], keypoint_features(sure, SPEC)[:, wrist])
+
+
+def test_what_is_never_seen_gives_fixed_distances() -> None:
+    keypoints = points()
+    keypoints[:, [LAYOUT.index("left_shoulder"), LAYOUT.index("left_hand_root")]] = 0
+    features = keypoint_features(keypoints, SPEC)
+    finger = joint(keypoints, "left_hand_index4")
+    index = SPEC.joints.index("left_hand_index4")
+    assert np.allclose(features[:, index, :2], finger[:, :2] - 0.5) and not features[:, index, 2:4].any()
+
+
 @pytest.mark.parametrize("shape", [(6, 48, 3), (6, 49, 2), (49, 3)])
 def test_keypoints_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(BadInput, match=r"keypoints must be \(T,49,3\)"):
