@@ -58,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str], debug: bool) -> int:
+    from runtime.atomic import unwinding_on_sigterm
     from runtime.errors import SignedgeError
 
     try:
-        return _call(command, words)
+        with unwinding_on_sigterm():
+            return _call(command, words)
     except SignedgeError as error:
         if debug:
             raise

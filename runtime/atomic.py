@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Any, Iterator, Union
 
 from runtime.errors import BadInput
 
@@ -22,7 +24,25 @@ def _make_parent(target: Path) -> None:
 
 
 def _explain(target: Path, error: OSError) -> BadInput:
-    return BadInput(f"cannot write {target}: {error.strerror or error}; nothing was left behind")
+    why = error.strerror or f"{error} (the disk is full?)"  # numpy reports a short write without a number
+    return BadInput(f"cannot write {target}: {why}; nothing was left behind")
+
+
+@contextlib.contextmanager
+def unwinding_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process with status 143 by way of `SystemExit`, so that temporary files are removed."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python lets the main thread alone set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -55,7 +75,11 @@ def atomic_folder(target: PathLike, replace: bool = False) -> Iterator[Path]:
     target = Path(target)
     if target.is_file():
         raise BadInput(f"{target} is a file; a folder was to be written there")
-    if target.exists() and any(target.iterdir()) and not replace:
+    try:
+        taken = target.exists() and any(target.iterdir()) and not replace
+    except OSError as error:
+        raise _explain(target, error) from error
+    if taken:
         raise BadInput(f"{target} already exists; choose another place or remove it first")
     _make_parent(target)
     try:
@@ -68,7 +92,12 @@ def atomic_folder(target: PathLike, replace: bool = False) -> Iterator[Path]:
         previous = temporary.with_suffix(".old")
         if target.exists():
             target.replace(previous)
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            if previous.exists():
+                previous.replace(target)
+            raise
         shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
         raise _explain(target, error) from error

@@ -112,17 +112,22 @@ def test_a_missing_package_names_what_to_install(module: str, words: list[str], 
     ]
 
 
-def test_an_interrupt_is_no_traceback_and_leaves_nothing_half(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
+)
+def test_an_interrupt_is_no_traceback_and_leaves_nothing_half(
+    tmp_path: Path, number: int, status: int, said: str
+) -> None:
     words = ["corpus", "synth", "--out", str(tmp_path / "corpus"), "--sentences", "2000,1,1", "--size", "128"]
     with subprocess.Popen(
         [sys.executable, "-m", "signedge", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         while process.poll() is None and not list(tmp_path.glob(".corpus.*/frames/*.npy")):
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "interrupted" in error and "Traceback" not in error
+    assert process.returncode == status
+    assert said in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime.atomic import atomic_file, atomic_folder
@@ -125,7 +126,31 @@ def test_where_no_folder_can_be_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "in the way" and names(tmp_path) == ["file"]
 
 
+def test_an_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").write_text("old")
+    with pytest.raises(BadInput, match="cannot write"), atomic_folder(tmp_path / "folder", replace=True) as temporary:
+        temporary.rmdir()
+    assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["old.txt"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:  # root may list every folder, so the refusal is made up
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BadInput, match="cannot write .*: Permission denied"), atomic_folder(tmp_path):
+        pass
+
+
 # --- a full disk
+
+
+def test_a_short_write_of_numpy_is_a_full_disk(tiny_disk: Path) -> None:
+    with pytest.raises(BadInput, match=r"written \(the disk is full\?\); nothing") as caught:
+        with atomic_folder(tiny_disk / "folder") as path:
+            np.save(path / "array.npy", np.zeros(1 << 14))
+    assert len(str(caught.value).splitlines()) == 1 and names(tiny_disk) == ["ballast"]
 
 
 def test_a_full_disk_leaves_nothing(tiny_disk: Path) -> None:
