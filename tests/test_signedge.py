@@ -112,9 +112,7 @@ def test_a_missing_package_names_what_to_install(module: str, words: list[str], 
     ]
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
-)
+@pytest.mark.parametrize(("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])
 def test_an_interrupt_is_no_traceback_and_leaves_nothing_half(
     tmp_path: Path, number: int, status: int, said: str
 ) -> None:
