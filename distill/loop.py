@@ -88,6 +88,21 @@ def fit(job: Job, out: Path, tell: Progress) -> None:
             trainer.fit(module, ckpt_path=resume if state is not None else None, weights_only=True)
 
 
+def check_devices(settings: Training) -> None:
+    """Raise `BadInput` if the recipe asks for more devices than there are; under torchrun it is torchrun that decides.
+
+    Lightning would split a training over the cores of one CPU, which is slower than one process, or end in a traceback.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ or not isinstance(settings.devices, int):
+        return
+    available = torch.cuda.device_count() or 1
+    if settings.devices > available:
+        kind = "GPU" if torch.cuda.is_available() else "CPU"
+        raise BadInput(
+            f"recipe training.devices: {settings.devices} asked for, found: {available} {kind}; set it to auto"
+        )
+
+
 def precision(settings: Training) -> str:
     """`32` or `bf16`: what the recipe says; `auto` is bf16 where the processor that trains multiplies it natively."""
     if settings.precision != "auto":
@@ -255,6 +270,8 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
+        if error.code != 1:  # not Lightning's, but that of a SIGTERM
+            raise
         raise KeyboardInterrupt from error
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread

@@ -143,7 +143,7 @@ class Training(_Part):
     workers: int = Field(default=0, ge=0)  # processes that read and augment clips
     memory_gib: float = Field(default=3.0, gt=0)  # clips are kept in memory up to this much, else read when needed
     precision: Literal["32", "bf16", "auto"] = "32"  # auto: bf16 mixed with 32 where the processor has it, else 32
-    devices: int | Literal["auto"] = 1
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1  # GPUs
 
     @field_validator("precision", mode="before")
     @classmethod

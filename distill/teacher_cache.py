@@ -38,7 +38,8 @@ class Teacher(Protocol):
 
 
 class LiveTeacher:
-    """Runs the teacher in evaluation mode, so that neither batch mates nor dropout change what it says."""
+    """Runs the teacher in evaluation mode and full precision: neither batch mates, dropout nor the student's precision
+    change what it says."""
 
     def __init__(self, model: nn.Module, side: Side, maps: bool) -> None:
         self._model, self._side, self._maps = model.eval().requires_grad_(False), side, maps
@@ -53,11 +54,11 @@ class LiveTeacher:
     def run(self, x: Tensor, lengths: Tensor) -> Knowledge:
         """Run it on packed clips."""
         model = self._model.to(x.device)
-        output = model(x, lengths)
+        with torch.autocast(x.device.type, enabled=False):
+            output = model(x, lengths)
         padding = self._side.padding
         maps = trim(output.frame_maps, lengths, padding.left, padding.right) if self._maps else None
-        maps = maps.float() if maps is not None else None
-        return Knowledge(output.logits.float(), output.features.float(), output.lengths, maps)
+        return Knowledge(output.logits, output.features, output.lengths, maps)
 
 
 class CachedTeacher:

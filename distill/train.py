@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
 import platform
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import torch
 from distill.corpus import ClipRow, Corpus
 from distill.corpus.check import usable_rows
 from distill.data import Augmenter, ClipSet, Side
-from distill.loop import Job, Progress, fit, precision
+from distill.loop import Job, Progress, check_devices, fit, precision
 from distill.models import build, resolve
 from distill.objective import Objective
 from distill.recipe import Recipe, input_spec
@@ -44,6 +46,7 @@ def train(
     tell = progress or (lambda event: None)
     out = Path(out)
     recipe = recipe.model_copy(update={"model": resolve(recipe.model)})
+    check_devices(recipe.training)
     rows, skipped = usable_rows(corpus, skip_bad)
     for fault in skipped:
         tell({"stage": "skip", "fault": str(fault)})
@@ -67,16 +70,43 @@ def train(
         "corpus_path": str(corpus.folder.resolve()),
         "seed": recipe.seed,
     }
-    if _is_writer():
-        for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        write(out / RECIPE, recipe.text())
-        write(out / SUMMARY, _json(summary))
-    fit(job, out, tell)
-    if _is_writer():
-        _finish(job, out, summary)
+    with _alone(out):
+        if _already_complete(out, identity):  # by another process, since we looked
+            tell({"stage": "complete"})
+            return out
+        if _is_writer():
+            for leftover in out.glob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink()
+            write(out / RECIPE, recipe.text())
+            write(out / SUMMARY, _json(summary))
+        fit(job, out, tell)
+        if _is_writer():
+            _finish(job, out, summary)
     tell({"stage": "complete"})
     return out
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the run folder; `BadInput` if another training does. The lock is on the folder itself and leaves no file."""
+    if not _is_writer():
+        yield
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise BadInput(f"cannot create folder {out}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(f"another process is training into {out}; wait for it, or choose another --out") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(folder)  # and with it the lock goes
 
 
 def _open_teacher(recipe: Recipe, corpus: Corpus, out: Path) -> Run | None:
@@ -98,13 +128,15 @@ def _open_teacher(recipe: Recipe, corpus: Corpus, out: Path) -> Run | None:
 
 
 def _already_complete(out: Path, identity: dict[str, Any]) -> bool:
-    """Whether `out` holds this very run, finished. `BadInput` if it holds something else."""
+    """Whether `out` holds this very run, finished. `BadInput` if it holds something else that has an epoch or more."""
     if out.is_file():
         raise BadInput(f"{out} is a file; a run folder was to be written there")
     before = read_summary(out)
     if before is None:
         if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise BadInput(f"{out} exists and is not a run folder; choose another --out")
+        return False
+    if before.get("status") != "complete" and not (out / RESUME).exists():
         return False
     for what in identity:
         if before.get(what) != identity[what]:
@@ -190,7 +222,7 @@ def _finish(job: Job, out: Path, summary: dict[str, Any]) -> None:
 
 
 def _is_writer() -> bool:
-    return int(os.environ.get("RANK", 0)) == 0
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0  # Lightning's own children: no RANK
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -61,6 +61,7 @@ def test_changes_are_applied_with_dots_and_yaml_values() -> None:
         ("training.epochs=0", "training.epochs"),
         ("training.epoch=3", "training.epoch"),
         ("training.learning_rate=fast", "training.learning_rate"),
+        ("training.devices=0", "training.devices"),
         ("training", "key=value"),
         ("seed.x=1", "'seed' is a value"),
         ("name=[", "not YAML"),

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import distill.train as training
 from distill.alignment import UNKNOWN, best_path, nearest_gloss, pseudo_labels
 from distill.corpus import Corpus
 from distill.data import Augmenter, ClipSet, Side, collate
+from distill.loop import check_devices
 from distill.recipe import Augmentation, Recipe, Training
 from distill.run import load_run
 from distill.schedule import rate
@@ -111,6 +113,19 @@ def test_the_cache_says_what_the_live_teacher_says(corpus: Corpus, taught: Path)
         assert len(said.frame_maps) == 4 * int(said.lengths.sum())
 
 
+def test_the_live_teacher_speaks_in_full_precision(corpus: Corpus, taught: Path) -> None:
+    run = load_run(taught)
+    side = Side(run.contract.input, run.contract.padding)
+    batch = collate(ClipSet(corpus, corpus.split("train"), side, side), [0, 1], teacher=True)
+    live = LiveTeacher(run.model, side, maps=True)
+    alone = live(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        said = live(batch)
+    assert torch.equal(said.logits, alone.logits) and torch.equal(said.features, alone.features)
+    assert said.frame_maps is not None and alone.frame_maps is not None
+    assert torch.equal(said.frame_maps, alone.frame_maps)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -181,6 +196,53 @@ def test_ctrl_c_stays_an_interrupt_and_the_run_goes_on(corpus: Corpus, tmp_path:
         train(tiny.skeleton(), corpus, tmp_path / "run", progress=press)
     assert signal.getsignal(signal.SIGINT) is before
     assert load_run(train(tiny.skeleton(), corpus, tmp_path / "run")).summary["epochs"] == 2
+
+
+ENDED = KILLED.replace("from pathlib", "from runtime.atomic import unwinding_on_sigterm\nfrom pathlib").replace(
+    "signal.SIGKILL", "signal.SIGTERM"
+).replace("train(recipe,", "with unwinding_on_sigterm(): train(recipe,")  # fmt: skip
+
+
+def test_sigterm_ends_a_training_with_its_status(corpus: Corpus, taught: Path, tmp_path: Path) -> None:
+    shutil.copytree(taught, tmp_path / "teacher")
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path(__file__).parents[2])])}
+    command = [sys.executable, "-c", ENDED, "step", "2", str(corpus.folder), str(tmp_path / "run")]
+    ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert ended.returncode == 143, ended.stderr
+    assert (tmp_path / "run" / "last.ckpt").exists() and not list((tmp_path / "run").glob(".*"))
+
+
+def test_one_training_at_a_time_in_a_folder(corpus: Corpus, tmp_path: Path) -> None:
+    def interfere(event: dict[str, Any]) -> None:
+        if event["stage"] == "step":
+            train(tiny.skeleton(seed=9), corpus, tmp_path / "run")
+
+    with pytest.raises(BadInput, match="another process is training into"):
+        train(tiny.skeleton(), corpus, tmp_path / "run", progress=interfere)
+    assert load_run(train(tiny.skeleton(), corpus, tmp_path / "run")).summary["epochs"] == 2
+
+
+def test_a_folder_without_an_epoch_takes_a_corrected_recipe(corpus: Corpus, tmp_path: Path) -> None:
+    def stop(event: dict[str, Any], epoch: int) -> None:
+        if event["stage"] == "step" and event["epoch"] == epoch:
+            raise RuntimeError("stop")
+
+    for seed, epoch in ((3, 1), (4, 2)):
+        with pytest.raises(RuntimeError, match="stop"):
+            train(tiny.skeleton(seed=seed), corpus, tmp_path / "run", progress=partial(stop, epoch=epoch))
+    with pytest.raises(BadInput, match="another recipe"):
+        train(tiny.skeleton(seed=5), corpus, tmp_path / "run")
+    assert load_run(train(tiny.skeleton(seed=4), corpus, tmp_path / "run")).recipe.seed == 4
+
+
+def test_devices_that_are_not_there_are_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(BadInput, match=r"training\.devices: 2 asked for, found: 1"):
+        train(tiny.skeleton(training={"devices": 2}), corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_devices(tiny.skeleton(training={"devices": 2}).training)
 
 
 def test_a_finished_run_is_left_as_it_is(corpus: Corpus, taught: Path) -> None:
