@@ -43,6 +43,7 @@ WAYS = (
     Way("demo/teacher"),
     Way("demo/stgt"),
     Way("demo/lrinet"),
+    Way("demo/stgt-long", precisions=("fp32",)),
     Way("demo/stgt-trkd", teacher="teacher"),
     Way("demo/lrinet-crkd", teacher="teacher"),
 )

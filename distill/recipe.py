@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from distill.corpus.store import explain
 from runtime.contract import KeypointInput, RgbInput, hand_root
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes
@@ -63,7 +64,7 @@ class ContrastTerm(_Part):
 
     weight: float = Field(ge=0)
     embed: int = Field(default=128, ge=8)
-    queue: int = Field(default=4096, ge=0)
+    queue: int = Field(default=0, ge=0)  # further negatives; stale while the heads still learn: see losses.contrast
     temperature: float = Field(default=0.07, gt=0)
     margin: int = Field(default=2, ge=0)  # steps of the same clip this near are no negatives
 
@@ -218,7 +219,7 @@ def load_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(f"recipe {path}: {_explain(error)}") from error
+        raise BadInput(f"recipe {path}: {explain(error, 'recipe')}") from error
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -250,14 +251,6 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         place[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise BadInput(f"--set {change}: the value is not YAML") from error
-
-
-def _explain(error: ValidationError) -> str:
-    faults = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"])) or "recipe"
-        faults.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
-    return "; ".join(faults)
 
 
 def input_spec(source: RgbSource | KeypointSource, layout: Sequence[str]) -> RgbInput | KeypointInput:

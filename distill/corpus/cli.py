@@ -162,7 +162,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 def synth(
     out: Out,
     seed: Seed = 1,
-    sentences: Counts = "900,120,200",
+    sentences: Counts = "900,150,300",
     size: Annotated[int, typer.Option(help="side of the rendered frames in pixels")] = 64,
     changes: Annotated[
         list[str] | None,
@@ -189,7 +189,7 @@ def synth(
     try:
         config = SynthConfig.model_validate(values)
     except ValidationError as error:
-        raise BadInput(f"synth: {explain(error)}") from error
+        raise BadInput(f"synth: {explain(error, 'settings')}") from error
     with _progress("generating", train + dev + test) as advance:
         generate(out, config, lambda done, total: advance())
     typer.echo(f"{out}: {_count(train + dev + test, 'sentence')} of generated signing")

@@ -15,7 +15,7 @@ class ClipContrast(nn.Module):
         L = NCE(u -> v) + NCE(v -> u)                      see `contrast.info_nce`
 
     As in CRD both directions are summed and both embeddings are learned. Unlike CRD the loss is InfoNCE (softmax over
-    one positive and the negatives, which needs no normaliser) and negatives come from a first-in-first-out queue, since
+    one positive and the negatives, which needs no normaliser) and negatives come from the batch and, if asked for, a queue, since
     a memory bank indexed by step does not fit clips of varying length.
     """
 
@@ -24,7 +24,7 @@ class ClipContrast(nn.Module):
         student_dim: int,
         teacher_dim: int,
         embed: int = 128,
-        queue: int = 4096,
+        queue: int = 0,
         temperature: float = 0.07,
         margin: int = 2,
     ) -> None:

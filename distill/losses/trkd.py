@@ -90,7 +90,7 @@ class TemporalRelation(nn.Module):
         layers: int = 1,
         band: int = 2,
         adjacency: Adjacency = "both",
-        queue: int = 4096,
+        queue: int = 0,
         temperature: float = 0.07,
         margin: int = 2,
     ) -> None:

@@ -29,11 +29,11 @@ class SynthConfig(BaseModel):
 
     seed: int = 1
     train: int = Field(900, ge=1)  # sentences
-    dev: int = Field(120, ge=0)
-    test: int = Field(200, ge=0)
-    glosses: int = Field(24, ge=8)
-    handshape_pairs: int = Field(6, ge=0)  # pairs of glosses that differ in handshape only
-    face_pairs: int = Field(1, ge=0)  # pairs that differ in the face only: invisible to the tracker
+    dev: int = Field(150, ge=0)
+    test: int = Field(300, ge=0)
+    glosses: int = Field(30, ge=8)
+    handshape_pairs: int = Field(3, ge=0)  # pairs of glosses that differ in handshape only
+    face_pairs: int = Field(3, ge=0)  # pairs that differ in the face only: invisible to the tracker
     context: float = Field(0.2, ge=0, le=1)  # how far the gloss before tells which member of a pair follows
     shortest: int = Field(2, ge=1)
     longest: int = Field(6, ge=1)

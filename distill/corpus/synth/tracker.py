@@ -23,7 +23,7 @@ class TrackerNoise:
 
     jitter: float = 0.006  # standard deviation of a body joint's place
     finger_jitter: float = 0.3  # of a finger joint's place, in palm lengths
-    finger_fidelity: float = 0.12  # 1: fingers as they are; 0: every hand is the usual, half-open hand
+    finger_fidelity: float = 0.2  # 1: fingers as they are; 0: every hand is the usual, half-open hand
     correlation: float = 0.6  # of the jitter from one frame to the next
     lose: float = 0.04  # chance to lose a well visible, still hand
     lose_hard: float = 0.16  # the same for a hand that is fast, or in front of face or other hand
