@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.corpus import ClipRow, Corpus, SignClip
+from distill.corpus.check import ctc_frames
 from distill.recipe import Augmentation
 from runtime.contract import KeypointInput, Padding, RgbInput
 from runtime.errors import BadInput
 from runtime.preprocess import keypoint_features, pad_clip, rgb_features
 
 _ORDER, _GEOMETRY, _VIEW, _LOOK = range(4)  # independent streams of randomness
-STRIDE = 4  # frames an output step
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,8 @@ def _move(clip: SignClip, settings: Augmentation, rng: np.random.Generator) -> S
 
 
 def _resample(length: int, factor: float, glosses: Sequence[str]) -> np.ndarray:
-    """Frame numbers of a slower or faster clip, long enough for CTC: a step a gloss and one more between equal ones."""
-    steps = len(glosses) + sum(a == b for a, b in pairwise(glosses))
-    wanted = max(round(length * factor), STRIDE * (steps - 1) + 1, 1)
+    """Frame numbers of a slower or faster clip, long enough for CTC."""
+    wanted = max(round(length * factor), ctc_frames(glosses), 1)
     return np.linspace(0, length - 1, wanted).round().astype(np.int64)
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from distill.data import STRIDE, Augmenter, Batch, ClipSet, Side, features, pack
+from distill.data import Augmenter, Batch, ClipSet, Side, features, pack
 from distill.models.timeline import trim
+from runtime.contract import FRAME_STRIDE
 from runtime.preprocess import pad_clip
 
 
@@ -98,7 +99,7 @@ class CachedTeacher:
         padded = [pad_clip(clip, side.padding) for clip in inputs]
         lengths = torch.tensor([len(clip) for clip in padded])
         said = teacher.run(pack(padded).to(device), lengths.to(device))
-        cores = [STRIDE * int(steps) for steps in said.lengths]
+        cores = [FRAME_STRIDE * int(steps) for steps in said.lengths]
         maps = said.frame_maps.half().cpu().split(cores) if said.frame_maps is not None else None
         for place, clip in enumerate(members):
             steps = int(said.lengths[place])

@@ -16,6 +16,7 @@ from runtime.errors import BadInput
 CONTRACT_VERSION = 1
 METADATA_KEY = "signedge.contract"
 BLANK = "<blank>"  # class 0 of every model
+FRAME_STRIDE = 4  # frames an output step, of every network here
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Padding:
 
     left: int = 0
     right: int = 0
-    multiple: int = 4
+    multiple: int = FRAME_STRIDE
 
     def total(self, frames: int) -> int:
         """Padded length T' for a clip of `frames` frames."""
@@ -78,7 +79,7 @@ class Contract:
     input: Any  # RgbInput or KeypointInput
     glosses: Tuple[str, ...]
     fps: float
-    frame_stride: int = 4
+    frame_stride: int = FRAME_STRIDE
     lookahead: int = -1
     padding: Padding = field(default_factory=Padding)
     sources: Mapping[str, str] = field(default_factory=dict)

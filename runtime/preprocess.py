@@ -74,16 +74,19 @@ def keypoint_features(keypoints: np.ndarray, spec: KeypointInput) -> np.ndarray:
         return seen_points[:, [index[name] for name in names]]
 
     def placed(points: np.ndarray) -> np.ndarray:
-        return points[..., :2].any(axis=-1)
+        return np.logical_or.reduce(points[..., :2], axis=-1)
+
+    def together(points: np.ndarray) -> np.ndarray:
+        return np.logical_and.reduce(placed(points), axis=1, keepdims=True)
 
     origins, joints, roots = pick(spec.origin), pick(spec.joints), pick(spec.roots)
-    origin = _hold(origins[..., :2].mean(axis=1, keepdims=True), placed(origins).all(axis=1, keepdims=True), 0.5)
+    origin = _hold(origins[..., :2].mean(axis=1, keepdims=True), together(origins), 0.5)
     root = _hold(roots[..., :2], placed(roots), joints[..., :2])
     distances = np.concatenate([joints[..., :2] - origin, joints[..., :2] - root], axis=-1)
     if spec.scale:
         ends = pick(spec.scale)
         width = np.linalg.norm(ends[:, 0, :2] - ends[:, 1, :2], axis=-1)[:, None, None]
-        distances = distances / np.maximum(_hold(width, placed(ends).all(axis=1, keepdims=True), 1), 1e-3)
+        distances = distances / np.maximum(_hold(width, together(ends), 1), 1e-3)
     seen = (joints[..., 2:] > 0).astype(np.float32)
     return np.concatenate([distances * seen, joints[..., 2:]], axis=-1).astype(np.float32)
 
@@ -94,7 +97,7 @@ def _hold(values: np.ndarray, seen: np.ndarray, otherwise: Union[float, np.ndarr
         return values
     last = np.maximum.accumulate(np.where(seen, np.arange(len(seen))[:, None], -1), axis=0)
     held = np.take_along_axis(values, np.where(last < 0, seen.argmax(axis=0), last)[..., None], axis=0)
-    return np.where(seen.any(axis=0)[:, None], held, otherwise).astype(values.dtype)
+    return np.where((last[-1] >= 0)[:, None], held, otherwise).astype(values.dtype)
 
 
 def pad_clip(features: np.ndarray, padding: Padding) -> np.ndarray:

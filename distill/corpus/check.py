@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from distill.corpus.schema import ClipRow
 from distill.corpus.store import CLIPS, Corpus
 from distill.corpus.video import count_frames
-from runtime.contract import BLANK
+from runtime.contract import BLANK, FRAME_STRIDE
 from runtime.errors import BadInput
-
-FRAMES_A_STEP = 4  # of every recogniser here: N = ceil(T / 4) output steps
 
 Progress = Callable[[Iterable[ClipRow], int], Iterable[ClipRow]]
 
@@ -56,7 +52,8 @@ def check(corpus: Corpus, progress: Progress = lambda rows, total: rows) -> list
 
 
 def warnings(corpus: Corpus) -> list[str]:
-    """What is allowed but should be known: signers of a held-out split that train has too, glosses that it has not."""
+    """What is allowed but should be known: signers that a held-out split shares with train, glosses that train has not,
+    several frame rates."""
     train = corpus.split("train")
     signers, trained = {row.signer for row in train if row.signer}, {gloss for row in train for gloss in row.glosses}
     result = []
@@ -70,7 +67,15 @@ def warnings(corpus: Corpus) -> list[str]:
             result.append(f"{split}: {_list(unseen)} never occur in train; they cannot be recognised")
         if not rows:
             result.append(f"{split}: there are no clips")
+    rates = frame_rates(corpus.rows)
+    if len(rates) > 1:
+        result.append(f"clips have several frame rates ({_list(rates)}); a recogniser is trained for one")
     return result
+
+
+def frame_rates(rows: Iterable[ClipRow]) -> list[str]:
+    """The different frame rates of clips, as text, slowest first."""
+    return [f"{rate:g}/s" for rate in sorted({row.fps for row in rows})]
 
 
 def usable_rows(
@@ -111,23 +116,28 @@ def _gloss_faults(row: ClipRow, corpus: Corpus) -> list[str]:
     faults += [f"gloss '{gloss}' is not in the vocabulary of corpus.yaml" for gloss in unknown]
     if BLANK in row.glosses:
         faults.append(f"'{BLANK}' is CTC's blank and no gloss")
-    steps, needed = -(-row.frames // FRAMES_A_STEP), ctc_steps(row.glosses)
+    steps, needed = -(-row.frames // FRAME_STRIDE), ctc_steps(row.glosses)
     if steps < needed:
         given = f"{row.frames} frames give {steps} output steps"
         faults.append(f"too short for its glosses under CTC: {given}, {needed} are needed")
     return faults
 
 
-def ctc_steps(glosses: list[str]) -> int:
+def ctc_steps(glosses: Sequence[str]) -> int:
     """Output steps that CTC needs at least: one a gloss, and a blank between equal neighbours."""
     return len(glosses) + sum(first == second for first, second in pairwise(glosses))
+
+
+def ctc_frames(glosses: Sequence[str]) -> int:
+    """Frames that give `ctc_steps` output steps, at least."""
+    return FRAME_STRIDE * (ctc_steps(glosses) - 1) + 1
 
 
 def _data_faults(row: ClipRow, corpus: Corpus) -> list[str]:
     if row.video is None and row.keypoints is None:
         return ["neither video nor keypoints are named"]
     faults = []
-    for read, name in ((count_frames, row.video), (_keypoint_count(corpus), row.keypoints)):
+    for read, name in ((count_frames, row.video), (lambda path: len(corpus.read_keypoints(path)), row.keypoints)):
         if name is None:
             continue
         try:
@@ -138,18 +148,6 @@ def _data_faults(row: ClipRow, corpus: Corpus) -> list[str]:
             if count != row.frames:
                 faults.append(f"the row says {row.frames} frames, {name} has {count}")
     return faults
-
-
-def _keypoint_count(corpus: Corpus) -> Callable[[Path], int]:
-    def count(path: Path) -> int:
-        keypoints = corpus.read_keypoints(path)
-        bad = np.flatnonzero(~np.isfinite(keypoints).all(axis=(1, 2)))
-        if len(bad):
-            where = f"in {len(bad)} of {len(keypoints)} frames, first in frame {bad[0]}"
-            raise BadInput(f"keypoints {path} hold NaN or infinity {where}")
-        return len(keypoints)
-
-    return count
 
 
 def _overlaps(corpus: Corpus) -> list[Fault]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from distill.corpus.check import ctc_steps
+from distill.corpus.check import ctc_frames
 from distill.corpus.schema import CorpusMetadata, SignClip, Split
-from distill.corpus.store import CorpusWriter, explain
+from distill.corpus.store import CorpusWriter, explain, read_keypoints
 from distill.corpus.video import frame_rate, iterate_frames
 from runtime.atomic import atomic_folder
 from runtime.contract import BLANK, body_and_hands_layout
@@ -207,16 +207,14 @@ def _read_clip(entry: _Entry, base: Path, size: int, joints: int) -> SignClip:
         height, width = first.shape[:2]
         clip.frames = _fit(chain([first], frames), size, source)
     if row.keypoints:
-        clip.keypoints = _read_keypoints(base / row.keypoints, joints)
+        clip.keypoints = read_keypoints(base / row.keypoints, joints)
         if clip.frames is not None:
             if len(clip.keypoints) != len(clip.frames):
                 raise BadInput(f"{row.keypoints} has {len(clip.keypoints)} frames, {row.path} has {len(clip.frames)}")
             clip.keypoints = _cut_keypoints(clip.keypoints, height, width)
     count = len(clip.frames if clip.frames is not None else clip.keypoints)  # type: ignore[arg-type]
-    if -(-count // 4) < ctc_steps(row.glosses):
-        raise BadInput(
-            f"too short for its glosses under CTC: {count} frames, {4 * (ctc_steps(row.glosses) - 1) + 1} are needed"
-        )
+    if count < ctc_frames(row.glosses):
+        raise BadInput(f"too short for its glosses under CTC: {count} frames, {ctc_frames(row.glosses)} are needed")
     return clip
 
 
@@ -235,20 +233,6 @@ def _fit(frames: Iterable[np.ndarray], size: int, source: Path) -> np.ndarray:
         target = min(side, size)
         parts.append(np.rint(resize_area(squares, target, target)).astype(np.uint8) if target < side else squares)
     return np.concatenate(parts)
-
-
-def _read_keypoints(path: Path, joints: int) -> np.ndarray:
-    try:
-        keypoints = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise BadInput(f"missing file {path}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"cannot read keypoints {path}: {error}") from error
-    if keypoints.ndim != 3 or keypoints.shape[1:] != (joints, 3) or keypoints.dtype.kind not in "fiu":
-        raise BadInput(f"keypoints {path} are {keypoints.shape} {keypoints.dtype}; the layout asks for (T,{joints},3)")
-    if not np.isfinite(keypoints).all():
-        raise BadInput(f"keypoints {path} hold NaN or infinity; give an unseen joint confidence 0 and x = y = 0")
-    return keypoints.astype(np.float32)
 
 
 def _cut_keypoints(keypoints: np.ndarray, height: int, width: int) -> np.ndarray:

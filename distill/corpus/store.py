@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,37 @@ from pydantic import ValidationError
 from distill.corpus.schema import ClipRow, CorpusMetadata, SignClip
 from distill.corpus.video import read_frames
 from runtime.errors import BadInput
-from runtime.hashing import sha256_files
+from runtime.hashing import sha256_bytes, sha256_files
 
 METADATA = "corpus.yaml"
 CLIPS = "clips.jsonl"
 
 
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one line: which field, what is wrong."""
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'row'}: {item['msg']}" for item in error.errors())
+def explain(error: ValidationError, whole: str = "row") -> str:
+    """A pydantic error as one line: which field (`whole` where it is no single one), what is wrong."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    )
+
+
+def read_keypoints(path: Path, joints: int) -> np.ndarray:
+    """(T,joints,3) float32 from a .npy file; raises `BadInput` if it is missing, broken, misshapen or holds NaN."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise BadInput(f"missing file {path}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"cannot read keypoints {path}: {error}") from error
+    if array.ndim != 3 or array.shape[1:] != (joints, 3) or array.dtype.kind not in "fiu":
+        raise BadInput(f"keypoints {path} are {array.shape} {array.dtype}; the layout asks for (T,{joints},3)")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2)))
+    if len(bad):
+        where = f"in {len(bad)} of {len(array)} frames, first in frame {bad[0]}"
+        raise BadInput(
+            f"keypoints {path} hold NaN or infinity {where}; give an unseen joint confidence 0 and x = y = 0"
+        )
+    return array.astype(np.float32)
 
 
 class Corpus:
@@ -91,30 +114,42 @@ class Corpus:
         return clip
 
     def read_keypoints(self, path: Path) -> np.ndarray:
-        """(T,V,3) float32 from a file; raises `BadInput` if it is missing, broken or not of this corpus' layout."""
-        try:
-            array = np.load(path, allow_pickle=False)
-        except FileNotFoundError as error:
-            raise BadInput(f"missing file {path}") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise BadInput(f"cannot read keypoints {path}: {error}") from error
-        expected = len(self.metadata.keypoint_layout)
-        if array.ndim != 3 or array.shape[1:] != (expected, 3) or array.dtype.kind not in "fiu":
-            raise BadInput(f"keypoints {path} are {array.shape} {array.dtype}; the layout asks for (T,{expected},3)")
-        return array.astype(np.float32)
+        """`read_keypoints` with the joints of this corpus' layout."""
+        return read_keypoints(path, len(self.metadata.keypoint_layout))
 
     def __iter__(self) -> Iterator[SignClip]:
         return (self.load(row) for row in self.rows)
 
     def fingerprint(self) -> str:
-        """Hash of metadata and rows, and of the data files inside the folder: the corpus' identity in every record."""
-        named = {
-            name for row in self.rows for name in (row.video, row.keypoints) if name and not Path(name).is_absolute()
-        }
-        inside = [self.folder / name for name in named]
-        images = [image for path in inside if path.is_dir() for image in path.iterdir() if image.is_file()]
-        files = [path for path in inside if path.is_file()]
-        return sha256_files([self.folder / METADATA, self.folder / CLIPS, *files, *images], self.folder)
+        """Hash of metadata, rows and data files: the corpus' identity in every record. Found once for each opening.
+
+        Files inside the folder count by their content, those that rows name by absolute paths by size and time of
+        change. Raises `BadInput` if a file cannot be read.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        names = sorted({name for row in self.rows for name in (row.video, row.keypoints) if name})
+        try:
+            inside = _files(self.folder / name for name in names if not Path(name).is_absolute())
+            outside = _files(Path(name) for name in names if Path(name).is_absolute())
+            digest = sha256_files([self.folder / METADATA, self.folder / CLIPS, *inside], self.folder)
+            if outside:
+                stats = [(str(path), path.stat()) for path in sorted(outside)]
+                lines = [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in stats]
+                digest = sha256_bytes("".join([digest, *lines]).encode())
+        except OSError as error:
+            raise BadInput(f"cannot read the clips of corpus {self.folder}: {error}") from error
+        return digest
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    """The files among the paths, and those in the folders among them; what is missing is left out."""
+    found = []
+    for path in paths:
+        found += [image for image in path.iterdir() if image.is_file()] if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
 
 
 class CorpusWriter:

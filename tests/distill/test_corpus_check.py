@@ -171,6 +171,12 @@ def test_warnings_tell_of_signers_and_glosses(folder: Path) -> None:
     assert any(note.startswith("test: c never occur in train") for note in notes)
 
 
+def test_several_frame_rates_are_warned_of(folder: Path) -> None:
+    assert not any("frame rates" in note for note in warnings(Corpus(folder)))
+    edit_rows(folder, clip2={"fps": 12.5})
+    assert any("several frame rates (12.5/s, 25/s)" in note for note in warnings(Corpus(folder)))
+
+
 def test_missing_splits_are_warned_of(folder: Path) -> None:
     lines = (folder / "clips.jsonl").read_text().splitlines(keepends=True)
     (folder / "clips.jsonl").write_text("".join(lines[:4]))

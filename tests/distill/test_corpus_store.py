@@ -63,6 +63,36 @@ def test_fingerprint_follows_content(tmp_path: Path, folder: Path) -> None:
     assert Corpus(other).fingerprint() != first
 
 
+def test_fingerprint_sees_that_files_elsewhere_changed(tmp_path: Path, folder: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.npy"
+    np.save(elsewhere, frames(16, seed=0))
+    edit_rows(folder, clip0={"video": str(elsewhere)})
+    opened = Corpus(folder)
+    first = opened.fingerprint()
+    assert Corpus(folder).fingerprint() == first
+    np.save(elsewhere, frames(17, seed=0))
+    assert Corpus(folder).fingerprint() != first == opened.fingerprint()
+
+
+def test_files_that_cannot_be_hashed_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # root may read every file, so the refusal is made up
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("distill.corpus.store.sha256_files", refuse)
+    with pytest.raises(BadInput, match="cannot read the clips of corpus"):
+        Corpus(folder).fingerprint()
+
+
+def test_keypoints_that_are_no_numbers_are_refused_by_name(folder: Path) -> None:
+    points = keypoints(16)
+    points[3, 5, 0] = np.nan
+    np.save(folder / "keypoints/clip1.npy", points)
+    corpus = Corpus(folder)
+    with pytest.raises(BadInput, match=r"clips.jsonl:2: clip 'clip1': .*NaN or infinity in 1 of 16 frames"):
+        corpus.load(corpus.rows[1], frames=False)
+    assert corpus.load(corpus.rows[1], keypoints=False).frames is not None
+
+
 def test_fingerprint_sees_image_folders(folder: Path) -> None:
     (folder / "pictures").mkdir()
     write_image(folder / "pictures/0.png", np.zeros((4, 4, 3), np.uint8))
