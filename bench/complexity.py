@@ -45,16 +45,18 @@ def count(module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | 
     """Complexity of `module` in inference form on one clip.
 
     example: (1,T',...) float32, the padded input of a clip of `frames` frames. MACs include the padding; they are
-    divided by `frames`, since that is what a user has. The figure per frame is fvcore's if it could count every
-    operator and the second counter agrees within `TOLERANCE`, else the second counter's (right on the meta device for
-    recurrent and attention layers, where fvcore needs the handles below).
+    divided by `frames`, since that is what a user has. Of the two counters, one that could count every operator goes
+    before one that could not. Where that does not tell, the figure per frame is fvcore's if the second counter agrees
+    within `TOLERANCE`, else the second counter's (right on the meta device for recurrent and attention layers, where
+    fvcore needs the handles below).
     """
     counts = [count_fvcore(module, example), count_torch(module, example)]
     first, second = counts
     agreement = first.macs / second.macs if second.macs else None
-    trusted = first
-    if second.macs and (first.unsupported or agreement is None or abs(agreement - 1) > TOLERANCE):
-        trusted = second
+    if bool(first.unsupported) != bool(second.unsupported):
+        trusted = second if first.unsupported else first
+    else:
+        trusted = first if agreement is None or abs(agreement - 1) <= TOLERANCE else second
     return Complexity(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         frames=frames,

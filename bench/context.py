@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,13 @@ from bench.record import (
     Utterance,
 )
 from bench.systems import System
+from distill.corpus.check import frame_rates
 from distill.corpus.schema import ClipRow
 from distill.corpus.store import Corpus
 
 PICTURE_SIDE = 96  # pixels
 PICTURES = 8
+FPS_TOLERANCE = 0.01  # 29.97 and 30 frames/s are the same to a recogniser
 
 
 def corpus_record(corpus: Corpus, origin: Provenance) -> CorpusRecord:
@@ -124,4 +127,16 @@ def notes(systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], or
     strangers = [system.name for system in systems if system.lineage.corpus and system.lineage.corpus != origin.corpus]
     if strangers:
         said.append(("warning", f"not trained on this corpus as it is now: {', '.join(strangers)}"))
+    rates = frame_rates(rows)
+    if len(rates) > 1:
+        said.append(("warning", f"clips have several frame rates: {', '.join(rates)}"))
+    others = [
+        f"{system.name} ({system.contract.fps:g}/s)"
+        for system in systems
+        if not all(math.isclose(row.fps, system.contract.fps, rel_tol=FPS_TOLERANCE) for row in rows)
+    ]
+    if others:
+        said.append(
+            ("warning", f"trained at another frame rate than the clips' {', '.join(rates)}: {', '.join(others)}")
+        )
     return [NoteRecord(level=level, text=text, provenance=origin) for level, text in said]  # type: ignore[arg-type]

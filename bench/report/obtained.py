@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.complexity import TOLERANCE
 from bench.latency import minimum_samples
 from bench.record import ComparisonRecord, CurveRecord, ExampleRecord, Record, SystemRecord
 from bench.report import formats
@@ -129,7 +130,8 @@ def _latency(systems: list[SystemRecord], cast: Cast) -> Method | None:
         f"{formats.significant(timed[0].frames_per_clip)} frames on average, {_numbers([t.samples for t in timed])} "
         f"timed calls after {_numbers([t.warmup for t in timed])} calls of warm-up, {threads}. The systems take turns "
         "clip by clip, so that a drift of the machine touches all alike. Stated is the median; p90 from "
-        f"{minimum_samples(90)} and p99 from {minimum_samples(99)} timed calls on. Preprocessing is timed apart.",
+        f"{minimum_samples(90)} and p99 from {minimum_samples(99)} timed calls on, thresholds "
+        "that take repeated calls on the same clips as independent samples. Preprocessing is timed apart.",
     )
 
 
@@ -159,7 +161,11 @@ def _macs(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not counted:
         return None
     counters = list(dict.fromkeys(count.counter for c in counted for count in c.counts))
-    by = f"Counted by {formats.listing(counters)}; of the two, the one that can count every operator is stated. "
+    by = (
+        f"Counted by {formats.listing(counters)}. A counter that can count every operator goes before one that cannot; "
+        f"where that does not tell, {counters[0] if counters else ''}'s figure is stated if the two agree within "
+        f"{100 * TOLERANCE:.0f} %, else the other's. "
+    )
     return Method(
         "MACs",
         f"Multiply-accumulates of the inference form for a clip of {_numbers([c.frames for c in counted])} frames, its "

@@ -104,6 +104,12 @@ def test_an_unknown_operator_is_named_and_the_second_counter_trusted():
     assert found.macs_per_frame == found.counts[1].macs / 16
 
 
+def test_a_counter_that_cannot_count_an_operator_gives_way_to_one_that_can():
+    found = count(Clock().eval(), torch.rand(1, 16, 8), frames=16)
+    assert found.counts[1].unsupported and not found.counts[0].unsupported
+    assert found.macs_per_frame == found.counts[0].macs / 16 > found.counts[1].macs / 16
+
+
 def test_pointwise_operators_are_not_called_unsupported():
     class Pointwise(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

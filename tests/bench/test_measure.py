@@ -10,7 +10,7 @@ import pytest
 from bench_stage import TRKD, write_corpus, write_engine, write_run
 
 from bench.accuracy import difference, judge, wer_result
-from bench.context import pictures
+from bench.context import notes, pictures
 from bench.latency import Timing, TimingPlan
 from bench.measure import (
     Options,
@@ -22,6 +22,7 @@ from bench.measure import (
     plain_twins,
     spread,
 )
+from bench.provenance import provenance
 from bench.record import (
     ComparisonRecord,
     CorpusRecord,
@@ -74,6 +75,24 @@ def test_clips_with_glosses_that_a_system_does_not_know_are_refused(stage, tmp_p
     systems, _ = open_all(engines[:1], [], [], threads=1)
     with pytest.raises(BadInput, match=r"clips.jsonl:2: clip 'clip1': gloss 'HAIL' is not in the table"):
         measure(systems, corpus, options(), command="signedge bench")
+
+
+def test_clips_at_another_frame_rate_than_that_of_training_are_noted(stage, tmp_path):
+    _, engines, _ = stage
+    corpus = write_corpus(tmp_path / "corpus")
+    systems, _ = open_all(engines[:1], [], [], threads=1)
+    origin = provenance("signedge bench")
+
+    def texts():
+        return [note.text for note in notes(systems, corpus, corpus.split("test"), origin)]
+
+    assert not any("frame rate" in text for text in texts())
+    for row in corpus.rows:
+        row.fps = 25.0
+    (text,) = [text for text in texts() if "frame rate" in text]
+    assert text == "trained at another frame rate than the clips' 25/s: 1-fp32 (12.5/s)"
+    corpus.rows[0].fps = 12.5
+    assert "clips have several frame rates: 12.5/s, 25/s" in texts()
 
 
 def of(records, kind):
