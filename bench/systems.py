@@ -12,6 +12,7 @@ import numpy as np
 from bench.lineage import Lineage, of_run
 from runtime.contract import Contract, RgbInput
 from runtime.decode import greedy, to_glosses
+from runtime.engine import ENGINE_FILE, Engine
 from runtime.errors import BadInput, MissingExtra
 from runtime.hashing import sha256_file
 from runtime.preprocess import prepare
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from distill.corpus.schema import SignClip
-
-ENGINE_FILE = "engine.onnx"
 
 
 class System(Protocol):
@@ -94,8 +93,6 @@ class EngineSystem(_Recogniser):
 
     def __init__(self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None) -> None:
         """known: lineages by the hash of their checkpoint; an engine of none of them is named as its contract."""
-        from runtime.engine import Engine
-
         path = Path(path)
         bare = path.suffix == ".onnx"
         self.engine = Engine.from_onnx(path, threads) if bare else Engine.open(path, threads)

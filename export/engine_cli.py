@@ -29,6 +29,7 @@ def engine(
     from distill.corpus.store import Corpus
     from export.engine import build
     from export.quantise import Int8Plan
+    from runtime.engine import ENGINE_FILE
 
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
     opened = Corpus(corpus) if corpus else None
@@ -38,7 +39,7 @@ def engine(
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
-    size = (out / "engine.onnx").stat().st_size / 1024
+    size = (out / ENGINE_FILE).stat().st_size / 1024
     print(f"{out}: {manifest['name']}, {precision} for {target}, {size:.0f} KiB")
     if "decisions" in manifest:
         chosen = [item["precision"] for item in manifest["decisions"]].count("int8")
