@@ -4,10 +4,10 @@ TARGET    ?= x86-cpu
 PRECISION ?= int8
 RECIPE    ?= demo/teacher
 CORPUS    ?= $(OUT)/demo/corpus
-RUN       ?= $(OUT)/demo/runs/lrinet-crkd
+RUN       ?= $(OUT)/runs/$(notdir $(RECIPE))
 SIGNEDGE  := .venv/bin/signedge
 
-.PHONY: setup demo distill engine bench report runtime test lint clean
+.PHONY: help setup demo distill engine bench report runtime test lint clean
 .DEFAULT_GOAL := help
 
 help:                ## what can be made
