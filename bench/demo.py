@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
-import os
 import queue
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Annotated, Any
 
 import typer
 
-from runtime.atomic import atomic_file
+from runtime.atomic import atomic_file, unwinding_on_sigterm
+from runtime.engine import MANIFEST, available_threads
 from runtime.errors import BadInput, CriterionFailed
 
 app = typer.Typer(add_completion=False)
 
 TARGET = "x86-cpu"
 THREADS = 1  # of every measured system: one core is what a light recogniser is for, and the steadiest to time
+MADE_BY = ("signedge", "onnxruntime")  # packages of which another version may make another engine
 Tell = Callable[[str, int, int], None]  # (what is being done, done, total)
 
 
@@ -84,7 +87,7 @@ def demo(
     who, what = TextColumn("{task.fields[who]:<13}"), TextColumn("{task.description}")
     columns = (who, BarColumn(30), what, TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        report = run(out, seed, QUICK if quick else Plan(), jobs or len(os.sched_getaffinity(0)), _Show(bars, console))
+        report = run(out, seed, QUICK if quick else Plan(), jobs or available_threads(), _Show(bars, console))
     console.print(f"done in {(time.monotonic() - started) / 60:.1f} minutes: {report}", highlight=False, soft_wrap=True)
 
 
@@ -119,7 +122,11 @@ def _make_engines(out: Path, seed: int, plan: Plan, jobs: int, show: Callable[[s
     """Train, export and compile every network, `jobs` at once, each in a process of its own on one thread."""
     context = multiprocessing.get_context("spawn")
     waiting, finished = list(WAYS), set()
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
+        _ending_workers(),
+    ):
         news = manager.Queue()
         running: dict[Future[None], Way] = {}
         while waiting or running:
@@ -133,8 +140,19 @@ def _make_engines(out: Path, seed: int, plan: Plan, jobs: int, show: Callable[[s
                 finished.add(running.pop(future).name)
                 error = future.exception()
                 if error is not None:
-                    pool.shutdown(cancel_futures=True)
                     raise error
+
+
+@contextlib.contextmanager
+def _ending_workers() -> Iterator[None]:
+    """On an error end the processes that began inside, rather than wait for them: each network goes on next time."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
 
 
 def _pass_on(news: Any, show: Callable[[str, str, int, int], None]) -> None:
@@ -154,11 +172,12 @@ def _go(way: Way, out: Path, seed: int, plan: Plan, news: Any) -> None:
     def tell(what: str, done: int, total: int) -> None:
         news.put((way.name, what, done, total))
 
-    run_folder = _train(way, out, seed, plan, tell)
-    model = _export(way, run_folder, out / "onnx" / f"{way.name}.onnx", tell)
-    for precision in way.precisions:
-        _compile(way, model, precision, out, plan, tell)
-    tell("ready", 1, 1)
+    with unwinding_on_sigterm():
+        run_folder = _train(way, out, seed, plan, tell)
+        model = _export(way, run_folder, out / "onnx" / f"{way.name}.onnx", tell)
+        for precision in way.precisions:
+            _compile(way, model, precision, out, plan, tell)
+        tell("ready", 1, 1)
 
 
 def _train(way: Way, out: Path, seed: int, plan: Plan, tell: Tell) -> Path:
@@ -186,11 +205,14 @@ def _train(way: Way, out: Path, seed: int, plan: Plan, tell: Tell) -> Path:
 def _export(way: Way, run_folder: Path, path: Path, tell: Tell) -> Path:
     from distill.run import load_run
     from export.engine import read_exported
-    from export.onnx_graph import export_onnx, training_only
+    from export.onnx_graph import EXPORT_KEY, TOOLS, export_onnx, metadata, training_only, versions
 
     trained = load_run(run_folder)
-    if path.exists() and read_exported(path)[1].sources.get("checkpoint") == trained.checkpoint_hash:
-        return path
+    if path.exists():
+        graph, contract = read_exported(path)
+        made_by = json.loads(metadata(graph).get(EXPORT_KEY, "{}")).get("versions")
+        if (contract.sources.get("checkpoint"), made_by) == (trained.checkpoint_hash, versions(TOOLS)):
+            return path
     tell("exporting to ONNX", 0, 1)
     inference = trained.model.inference()
     export_onnx(inference, trained.contract, path, training_only(trained.model, inference))
@@ -198,31 +220,64 @@ def _export(way: Way, run_folder: Path, path: Path, tell: Tell) -> Path:
 
 
 def _compile(way: Way, model: Path, precision: str, out: Path, plan: Plan, tell: Tell) -> None:
-    """Build one engine; what the gate refuses is noted beside the engines, for the report."""
+    """Build one engine, unless it was built or refused from the same; a refusal is noted beside the engines."""
     from distill.corpus.store import Corpus
     from export.engine import build
-    from runtime.engine import MANIFEST
-    from runtime.hashing import sha256_file
 
     name = f"{way.name}-{precision}"
     folder, refused = out / "engines" / name, out / "engines" / f"{name}.refused.json"
-    made_from = sha256_file(model)
-    for note, path in ((refused, ("onnx",)), (folder / MANIFEST, ("chain", "onnx"))):
-        if note.exists():
-            value = json.loads(note.read_text(encoding="utf-8"))
-            for key in path:
-                value = value.get(key, {})
-            if value == made_from:
-                return
-            raise BadInput(f"{note} was made from another model than {model}; remove it to build it again")
+    wanted = _ingredients(model, precision, plan)
+    if wanted in (_made_from(folder / MANIFEST, precision), _made_from(refused, precision)):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    refused.unlink(missing_ok=True)
     tell(f"compiling {precision}", 0, 1)
     try:
         build(model, TARGET, precision, Corpus(out / "corpus"), folder, plan.budget)
     except CriterionFailed as error:
-        why = {"system": name, "run": way.name, "precision": precision, "reason": str(error), "budget": plan.budget}
-        why["onnx"] = made_from
+        record = {"system": name, "run": way.name, "precision": precision, "reason": str(error), "budget": plan.budget}
+        note = {
+            "chain": {"onnx": wanted["onnx"]},
+            "versions": wanted["versions"],
+            "plan": wanted["plan"],
+            "gate": {"budget": plan.budget},
+            "record": record,
+        }
         with atomic_file(refused) as temporary:
-            temporary.write_text(json.dumps(why), encoding="utf-8")
+            temporary.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _ingredients(model: Path, precision: str, plan: Plan) -> dict[str, Any]:
+    """All that decides what an engine is, or whether it is refused. What is fp32 depends on neither plan nor budget."""
+    from dataclasses import asdict
+
+    from devices import profile
+    from export.engine import fitted
+    from export.onnx_graph import versions
+    from export.quantise import Int8Plan
+    from runtime.hashing import sha256_file
+
+    int8 = precision == "int8"
+    return {
+        "onnx": sha256_file(model),
+        "versions": versions(MADE_BY),
+        "plan": asdict(fitted(Int8Plan(), profile.load(TARGET))) if int8 else None,
+        "budget": plan.budget if int8 else None,
+    }
+
+
+def _made_from(path: Path, precision: str) -> dict[str, Any] | None:
+    """The ingredients that an engine's manifest or the note of a refusal tells; None if it tells none."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "onnx": told["chain"]["onnx"],
+            "versions": {name: told["versions"][name] for name in MADE_BY},
+            "plan": told.get("plan"),
+            "budget": told["gate"]["budget"] if precision == "int8" else None,
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _measure(out: Path, corpus: Path, plan: Plan, tell: Tell) -> Path:
@@ -240,9 +295,9 @@ def _measure(out: Path, corpus: Path, plan: Plan, tell: Tell) -> Path:
     records = measure(systems, Corpus(corpus), options, runs=opened, command=command, progress=tell)
     origin = provenance(command, corpus=Corpus(corpus).fingerprint())
     for note in sorted((out / "engines").glob("*.refused.json")):
-        why = json.loads(note.read_text(encoding="utf-8"))
-        onnx = origin.model_copy(update={"onnx": why.pop("onnx")})
-        records.append(RefusalRecord(**why, target=TARGET, provenance=onnx))
+        told = json.loads(note.read_text(encoding="utf-8"))
+        onnx = origin.model_copy(update={"onnx": told["chain"]["onnx"]})
+        records.append(RefusalRecord(**told["record"], target=TARGET, provenance=onnx))
     if plan is QUICK:
         text = "A quick demo: nothing is learnt in one epoch on 24 clips, and none of these figures means anything."
         records.append(NoteRecord(level="warning", text=text, provenance=origin))

@@ -7,7 +7,6 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from devices import profile as profiles
 from devices.host import detect
 from export.calibration import choose_clips, fingerprint
 from export.gate import GateResult, check_corpus, judge, require
-from export.onnx_graph import PARITY_KEY, metadata, read_model
+from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.quantise import Int8Plan, quantise
 from runtime.atomic import atomic_folder
@@ -61,9 +60,7 @@ def build(
         raise BadInput(f"--max-wer-rise is in WER points, 0 or more; {max_wer_rise} makes no sense")
     if precision == "int8" and corpus is None:
         raise BadInput("int8 needs --corpus: training clips to calibrate on, and a development split for the WER gate")
-    plan = plan or Int8Plan()
-    if not profile.int8_is_exact(detect()):
-        plan = dataclasses.replace(plan, weight_bits=7)
+    plan = fitted(plan or Int8Plan(), profile)
     if corpus is not None:
         check_corpus(contract, corpus)
         warnings += _other_corpus(contract, corpus)
@@ -91,12 +88,17 @@ def build(
             "gate": None if result is None else {**dataclasses.asdict(result), "passed": result.passed},
             **made,
             "host": detect().described(),
-            "versions": _versions(),
+            "versions": {"python": platform.python_version(), **versions(TOOLS)},
             "warnings": warnings,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         Engine.open(folder, GATE_THREADS)  # what was written must open as any user will open it
     return manifest
+
+
+def fitted(plan: Int8Plan, profile: profiles.Profile) -> Int8Plan:
+    """The plan as it is carried out on this machine: 7 bits for weights where products of 8 bits saturate."""
+    return plan if profile.int8_is_exact(detect()) else dataclasses.replace(plan, weight_bits=7)
 
 
 def check_request(target: str, precision: str) -> tuple[profiles.Profile, list[str]]:
@@ -186,13 +188,3 @@ def _other_corpus(contract: Contract, corpus: Corpus) -> list[str]:
     if not trained_on or corpus.fingerprint() == trained_on:
         return []
     return [f"corpus {corpus.folder.name} is not the one that the model was trained on (its hash differs)"]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for tool in TOOLS:
-        try:
-            found[tool] = version(tool)
-        except PackageNotFoundError:
-            found[tool] = "unknown"
-    return found

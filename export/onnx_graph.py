@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ OPSET = 18  # new enough for LayerNormalization, old enough for every runtime ai
 MAX_OPSET = 20
 PARITY_KEY = "signedge.parity"
 EXPORT_KEY = "signedge.export"
+TOOLS = ("signedge", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")  # that have a say in the file
 TRACED_FRAMES = 24
 # Ops that follow the data (their shapes or their control flow cannot be known before running).
 DATA_DEPENDENT = frozenset({"Loop", "If", "Scan", "NonZero", "ScatterND", "Unique", "NonMaxSuppression"})
@@ -233,13 +235,11 @@ def check_graph(model: ModelProto, parameters: ParameterCount, left_out: Iterabl
 
 
 def _write_metadata(model: ModelProto, contract: Contract, report: ExportReport) -> None:
-    from importlib.metadata import version
-
     facts = {
         "dynamic_batch": report.dynamic_batch,
         "parameters": dataclasses.asdict(report.parameters),
         "left_out": report.left_out,
-        "versions": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")},
+        "versions": versions(TOOLS),
     }
     proof = {
         "tolerance": parity.TOLERANCE,
@@ -254,6 +254,17 @@ def _write_metadata(model: ModelProto, contract: Contract, report: ExportReport)
     for key, text in texts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions, `unknown` where a package is not installed as one."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def read_model(path: str | Path) -> ModelProto:

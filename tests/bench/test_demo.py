@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 import torch
 
 import bench.demo
-from bench.demo import QUICK, TARGET, WAYS, run
+from bench.demo import QUICK, TARGET, WAYS, Way, run
 from bench.record import ComparisonRecord, NoteRecord, RefusalRecord, SystemRecord, read_records
 from distill.corpus.store import Corpus
+from runtime.errors import BadInput
 from runtime.hashing import sha256_file
 from signedge import main
 
@@ -66,7 +68,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def test_the_networks_of_the_demo() -> None:
     """Two students, each by itself and taught by the one teacher."""
-    assert {way.name for way in WAYS} == {"teacher", "stgt", "stgt-trkd", "lrinet", "lrinet-crkd"}
+    assert {way.name for way in WAYS} == {"teacher", "stgt", "stgt-long", "stgt-trkd", "lrinet", "lrinet-crkd"}
     assert {way.name for way in WAYS if way.teacher == "teacher"} == {"stgt-trkd", "lrinet-crkd"}
 
 
@@ -133,33 +135,38 @@ def ruin_for_int8(out: Path, name: str) -> None:
     state["classifier.bias"][0] = 1
     torch.save(stored, run_folder / "weights.pt")
     summary = json.loads((run_folder / "run.json").read_text())
-    summary["checkpoint"] = sha256_file(run_folder / "weights.pt")
+    contract = json.loads((run_folder / "contract.json").read_text())
+    summary["checkpoint"] = contract["sources"]["checkpoint"] = sha256_file(run_folder / "weights.pt")
     (run_folder / "run.json").write_text(json.dumps(summary))
+    (run_folder / "contract.json").write_text(json.dumps(contract))
     for precision in ("fp32", "int8"):
         shutil.rmtree(out / "engines" / f"{name}-{precision}")
 
 
 def test_a_second_call_goes_on_and_shows_what_the_gate_refuses(quick: Stage) -> None:
-    """What is there is kept. What was made from other weights is made again; the gate refuses what INT8 ruined."""
+    """What is there is kept. What was made from other weights, or passed the gate with another budget, is made again;
+    the gate refuses what INT8 ruined.
+    """
     ruin_for_int8(quick.out, "lrinet-crkd")
     before = {name: stamps(quick.out / name) for name in ("corpus", "runs", "onnx", "engines")}
     told = Told()
-    run(quick.out, 1, replace(QUICK, budget=0.0), 1, told)
+    strict = replace(QUICK, budget=0.0)
+    run(quick.out, 1, strict, 1, told)
 
     after = {name: stamps(quick.out / name) for name in before}
     made = {
         f"{room}/{path}" for room in before for path, stamp in after[room].items() if before[room].get(path) != stamp
     }
-    assert {path for path in made if not path.startswith("engines/lrinet-crkd-fp32/")} == {
-        "onnx/lrinet-crkd.onnx",
-        "engines/lrinet-crkd-int8.refused.json",
+    assert {path for path in made if "-int8" not in path and not path.startswith("engines/lrinet-crkd-fp32/")} == {
+        "onnx/lrinet-crkd.onnx"
     }
     assert told.of("corpus") == ["there already"]
-    assert told.of("teacher") == told.of("stgt-trkd") == ["ready"]
+    assert told.of("teacher") == told.of("stgt-trkd") == ["compiling int8", "ready"]
     assert told.of("lrinet-crkd") == ["exporting to ONNX", "compiling fp32", "compiling int8", "ready"]
 
     records = read_records(quick.out / "results.jsonl")
-    (refusal,) = [record for record in records if isinstance(record, RefusalRecord)]
+    refusals = {record.system: record for record in records if isinstance(record, RefusalRecord)}
+    refusal = refusals["lrinet-crkd-int8"]
     assert (refusal.system, refusal.precision, refusal.budget) == ("lrinet-crkd-int8", "int8", 0.0)
     assert "failed the WER gate" in refusal.reason and refusal.provenance.onnx
     systems = {record.system for record in records if isinstance(record, SystemRecord)}
@@ -167,3 +174,16 @@ def test_a_second_call_goes_on_and_shows_what_the_gate_refuses(quick: Stage) -> 
     page = (quick.out / "report" / "index.html").read_text(encoding="utf-8")
     assert 'id="refusals"' in page and "failed the WER gate" in page
     assert "none of these figures means anything" not in page
+
+    before, told = {name: stamps(quick.out / name) for name in after}, Told()
+    bench.demo._make_engines(quick.out, 1, strict, 1, told)
+    assert before == {name: stamps(quick.out / name) for name in before}
+    assert [told.of(name) for name in NAMES] == [["ready"]] * len(NAMES)
+
+
+def test_an_error_of_one_network_ends_the_others_at_once(quick: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.demo, "WAYS", (Way("demo/nothing"), Way("demo/lrinet")))
+    endless = replace(QUICK, changes=(*QUICK.changes, "training.epochs=100000"))
+    with pytest.raises(BadInput, match="no recipe 'demo/nothing'"):
+        bench.demo._make_engines(quick.out, 1, endless, 2, Told())
+    assert not multiprocessing.active_children()
