@@ -17,6 +17,7 @@ from bench.record import (
 from bench.report import formats
 from bench.report.cast import gather_cast
 from bench.report.comparisons import judge
+from bench.report.obtained import methods
 from bench.report.view import Report, view
 from runtime.errors import BadInput
 
@@ -264,3 +265,10 @@ def test_refusals_without_figures_are_listed(records: list[Record]) -> None:
 )
 def test_figures_as_text(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_how_figures_were_obtained_is_told_as_it_is_done(records: list[Record]) -> None:
+    told = {method.figure: method.text for method in methods(gather_cast(records))}
+    assert "every operator goes before one that cannot; where that does not tell, fvcore's figure" in told["MACs"]
+    assert "if the two agree within 5 %" in told["MACs"]
+    assert "repeated calls on the same clips as independent samples" in told["Latency"]
