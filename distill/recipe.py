@@ -161,6 +161,7 @@ class Recipe(_Part):
     model: dict[str, Any]
     input: Annotated[RgbSource | KeypointSource, Field(discriminator="kind")]
     teacher: str | None = None  # a run folder: a path, or the name of a folder beside this run's
+    start_from: str | None = None  # a run folder, named like `teacher`: weights of equal name and shape are copied
     distillation: Distillation = Distillation()
     training: Training
 

@@ -22,6 +22,7 @@ from distill.corpus.check import usable_rows
 from distill.data import Augmenter, ClipSet, Side
 from distill.loop import Job, Progress, check_devices, fit, precision
 from distill.models import build, resolve
+from distill.models.base import Recogniser
 from distill.objective import Objective
 from distill.recipe import Recipe, input_spec
 from distill.run import CONTRACT, CURVE, RECIPE, RESUME, SUMMARY, WEIGHTS, Run, load_run, read_summary, write
@@ -51,10 +52,12 @@ def train(
     for fault in skipped:
         tell({"stage": "skip", "fault": str(fault)})
     teacher = _open_teacher(recipe, corpus, out)
+    ancestor = _open_run(recipe.start_from, "starts from", "start_from", recipe, out)
     identity: dict[str, Any] = {
         "recipe": recipe.fingerprint(),
         "corpus": corpus.fingerprint(),
         "teacher": teacher.checkpoint_hash if teacher else None,
+        "start_from": ancestor.checkpoint_hash if ancestor else None,
         "skipped": [{"line": fault.line, "clip": fault.clip, "why": fault.message} for fault in skipped],
     }
     if _already_complete(out, identity):
@@ -63,6 +66,8 @@ def train(
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
     job = _prepare(recipe, corpus, rows, teacher, {name: identity[name] for name in ("corpus", "recipe")})
+    if ancestor:
+        _inherit(job.student, ancestor)
     summary = {
         "name": recipe.name,
         "status": "running",
@@ -110,21 +115,38 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _open_teacher(recipe: Recipe, corpus: Corpus, out: Path) -> Run | None:
-    if recipe.teacher is None:
+    teacher = _open_run(recipe.teacher, "learns from", "teacher", recipe, out)
+    if teacher is None:
         return None
-    named = Path(recipe.teacher)
-    folder = out.parent / named if len(named.parts) == 1 and not named.is_absolute() else named
-    if not folder.is_dir():
-        raise BadInput(
-            f"recipe '{recipe.name}' learns from the run '{recipe.teacher}', but there is no folder {folder}; "
-            "train it first, or say where it is with --set teacher=PATH"
-        )
-    teacher = load_run(folder)
+    folder = teacher.folder
     if teacher.contract.glosses[1:] != tuple(corpus.metadata.glosses):
         raise BadInput(
             f"the teacher in {folder} knows other glosses than corpus {corpus.folder}; train a teacher on this corpus"
         )
     return teacher
+
+
+def _open_run(name: str | None, what: str, field: str, recipe: Recipe, out: Path) -> Run | None:
+    """The run that a recipe names in `field`: by path, or by the name of a folder beside `out`."""
+    if name is None:
+        return None
+    named = Path(name)
+    folder = out.parent / named if len(named.parts) == 1 and not named.is_absolute() else named
+    if not folder.is_dir():
+        raise BadInput(
+            f"recipe '{recipe.name}' {what} the run '{name}', but there is no folder {folder}; "
+            f"train it first, or say where it is with --set {field}=PATH"
+        )
+    return load_run(folder)
+
+
+def _inherit(student: Recogniser, ancestor: Run) -> None:
+    """Copy weights of equal name and shape, as others start from ImageNet; what differs in shape stays fresh."""
+    own, theirs = student.state_dict(), ancestor.model.state_dict()
+    shared = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    if len(shared) < len(own) / 2:
+        raise BadInput(f"few weights of {ancestor.folder} fit this model; start_from wants the same architecture")
+    student.load_state_dict(own | shared)
 
 
 def _already_complete(out: Path, identity: dict[str, Any]) -> bool:

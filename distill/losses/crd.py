@@ -15,8 +15,8 @@ class ClipContrast(nn.Module):
         L = NCE(u -> v) + NCE(v -> u)                      see `contrast.info_nce`
 
     As in CRD both directions are summed and both embeddings are learned. Unlike CRD the loss is InfoNCE (softmax over
-    one positive and the negatives, which needs no normaliser) and negatives come from the batch and, if asked for, a queue, since
-    a memory bank indexed by step does not fit clips of varying length.
+    one positive and the negatives, which needs no normaliser), and negatives come from the batch and, if asked for,
+    a queue, since a memory bank indexed by step does not fit clips of varying length.
     """
 
     def __init__(

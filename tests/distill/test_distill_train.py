@@ -302,6 +302,19 @@ def test_teachers_that_do_not_fit(corpus: Corpus, taught: Path, tmp_path: Path) 
     assert not (tmp_path / "student").exists(), "nothing is written before everything fits"
 
 
+def test_it_starts_from_the_weights_of_another_run(corpus: Corpus, taught: Path, tmp_path: Path) -> None:
+    still = {"epochs": 1, "learning_rate": 1e-9}
+    run = load_run(train(tiny.teacher(start_from=str(taught), training=still), corpus, tmp_path / "heir"))
+    ancestor = load_run(taught).model.state_dict()
+    for name, value in run.model.named_parameters():
+        torch.testing.assert_close(value, ancestor[name], atol=1e-5, rtol=0)
+    assert run.summary["start_from"] == load_run(taught).checkpoint_hash
+    with pytest.raises(BadInput, match="start_from=PATH"):
+        train(tiny.teacher(start_from="nobody"), corpus, tmp_path / "orphan")
+    with pytest.raises(BadInput, match="same architecture"):
+        train(tiny.skeleton(start_from=str(taught)), corpus, tmp_path / "other")
+
+
 def test_bad_clips_stop_it_unless_they_may_be_skipped(tmp_path: Path) -> None:
     corpus = tiny.write_corpus(tmp_path / "corpus")
     broken = corpus.folder / (corpus.rows[3].keypoints or "")
