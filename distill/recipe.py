@@ -27,6 +27,7 @@ def _hands(*parts: str) -> tuple[str, ...]:
 PRESETS: dict[str, tuple[str, ...]] = {
     "tips": BODY + _hands(*(f"{finger}4" for finger in FINGERS)),  # 17
     "fingers": BODY + _hands(*(f"{finger}{i}" for finger in FINGERS for i in (2, 4))),  # 27
+    "hands": _hands("root", *(f"{finger}{i}" for finger in FINGERS for i in (2, 4))),  # 22
     "wrists_tips": _hands("root", *(f"{finger}4" for finger in FINGERS)),  # 12
 }
 
@@ -46,7 +47,7 @@ class KeypointSource(_Part):
     """Joints by preset name or one by one; `origin` and `scale` as `runtime.contract.KeypointInput` explains them."""
 
     kind: Literal["keypoints"]
-    joints: Literal["all", "tips", "fingers", "wrists_tips"] | list[str] = "all"
+    joints: Literal["all", "tips", "fingers", "hands", "wrists_tips"] | list[str] = "all"
     origin: list[str] = Field(default=["left_shoulder", "right_shoulder"], min_length=1)
     scale: list[str] = ["left_shoulder", "right_shoulder"]
 
