@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -117,8 +118,11 @@ def test_an_interrupt_is_no_traceback_and_leaves_nothing_half(
     tmp_path: Path, number: int, status: int, said: str
 ) -> None:
     words = ["corpus", "synth", "--out", str(tmp_path / "corpus"), "--sentences", "2000,1,1", "--size", "128"]
+    # A shell's background job, which a test run may be, ignores interrupts and hands that on to its children.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
-        [sys.executable, "-m", "signedge", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", "signedge", *words], **pipes, text=True, cwd=ROOT, preexec_fn=heeding
     ) as process:
         while process.poll() is None and not list(tmp_path.glob(".corpus.*/frames/*.npy")):
             time.sleep(0.05)
