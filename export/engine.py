@@ -76,6 +76,7 @@ def build(
         result = _gate(file, model, precision, corpus, max_wer_rise)
         if result is not None:
             require(result, f"'{contract.name}' in {precision} for {target}")
+            warnings += result.doubts()
         manifest = {
             "format": MANIFEST_FORMAT,
             "name": contract.name,

@@ -12,6 +12,8 @@ from runtime.errors import BadInput, CriterionFailed
 from runtime.wer import align
 
 SPLIT = "dev"
+FEW_CLIPS = 30
+HOPELESS = 50.0  # percent
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class GateResult:
     def passed(self) -> bool:
         """Whether the rise is within the budget."""
         return self.rise <= self.budget + 1e-9
+
+    def doubts(self) -> list[str]:
+        """Why passing this gate proves little, if it does."""
+        found = []
+        if self.clips < FEW_CLIPS:
+            found.append(f"the WER gate read only {self.clips} clips: a rise of a few points would not show")
+        if self.baseline_wer >= HOPELESS:
+            found.append(f"fp32 itself has a WER of {self.baseline_wer:.0f} %: there is little left for int8 to lose")
+        return found
 
 
 def check_corpus(contract: Contract, corpus: Corpus) -> None:

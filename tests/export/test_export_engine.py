@@ -92,6 +92,13 @@ def test_gate_counts_its_budget_exactly() -> None:
         require(dataclasses.replace(result, rise=0.51), "engine")
 
 
+def test_gate_says_when_it_proves_little() -> None:
+    few = GateResult("dev", 12, 40, 80.0, 79.0, 1.0, 0.0, 2.0, 1, 1.0)
+    clips, wer = few.doubts()
+    assert few.passed and "12 clips" in clips and "79 %" in wer
+    assert not dataclasses.replace(few, clips=150, baseline_wer=12.0).doubts()
+
+
 def test_gate_needs_a_development_split_and_the_same_glosses(exported: ExportReport, tmp_path: Path) -> None:
     undeveloped = Corpus(write_corpus(tmp_path / "undeveloped", {"train": 3}))
     foreign = Corpus(write_corpus(tmp_path / "foreign", {"train": 3, "dev": 2}, ("BLUE", "GREEN", "MAUVE", "RED")))
