@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -22,10 +23,13 @@ CLIPS = "clips.jsonl"
 
 def explain(error: ValidationError, whole: str = "row") -> str:
     """A pydantic error as one line: which field (`whole` where it is no single one), what is wrong."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors()
-    )
+
+    def wrong(item: Any) -> str:
+        if item["type"] == "extra_forbidden":
+            return "there is no such field"
+        return item["msg"].removeprefix("Value error, ")
+
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {wrong(item)}" for item in error.errors())
 
 
 def read_keypoints(path: Path, joints: int) -> np.ndarray:

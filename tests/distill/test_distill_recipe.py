@@ -100,6 +100,7 @@ def test_joint_presets_and_roots() -> None:
     assert {name: len(joints) for name, joints in recipes.PRESETS.items()} == {
         "tips": 17,
         "fingers": 27,
+        "hands": 22,
         "wrists_tips": 12,
     }
     spec = input_spec(KeypointSource(kind="keypoints", joints="tips"), LAYOUT)
