@@ -9,7 +9,8 @@ from bench.complexity import TOLERANCE
 from bench.latency import minimum_samples
 from bench.record import CorpusRecord, CurveRecord, Interval, NoteRecord, Record, RefusalRecord, SystemRecord
 from bench.report import formats
-from bench.report.cast import EAGER, Cast
+from bench.report.basis import nothing_learnt, too_few
+from bench.report.cast import EAGER, RUNTIMES, Cast
 from bench.report.comparisons import DISTILLED, Group
 
 
@@ -63,6 +64,26 @@ def _no_teacher(records: Sequence[Record], cast: Cast, groups: list[Group]) -> l
         return []
     text = "No row is compared with another and no run is called teacher, so there is nothing to measure students by."
     return [Caution("No teacher", text, grave=True)]
+
+
+def _no_basis(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    doubts = (("Nothing learnt", nothing_learnt(cast)), ("Too few clips or words", too_few(cast)))
+    return [Caution(lead, _sentence(text), grave=True) for lead, text in doubts if text]
+
+
+def _runtimes(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    """A speed-up across runtimes is partly the runtime's."""
+    if cast.baseline is None:
+        return []
+    own = cast.baseline.runtime
+    others = list(dict.fromkeys(s.runtime for s in cast.students() if s.latency and s.runtime != own))
+    if not others:
+        return []
+    text = (
+        f"Speed-ups divide the time of {cast.full_name(cast.baseline)} in {RUNTIMES.get(own, own)} by times in "
+        f"{formats.listing([RUNTIMES.get(name, name) for name in others])}: part of them is the runtime's doing."
+    )
+    return [Caution("Speed-ups across runtimes", text)]
 
 
 def _pose(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
@@ -205,9 +226,11 @@ _RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Caution]], ..
     _invalid,
     _refused,
     _no_teacher,
+    _no_basis,
     _mixed,
     _notes,
     _corpus,
+    _runtimes,
     _pose,
     _open_intervals,
     _seeds,

@@ -81,7 +81,7 @@ def _comparison(pair: tuple[str, str], difference: Interval | None, ratio: float
 def judge(difference: Interval | None) -> Shown:
     """What a paired interval shows of a system: `better`, `worse`, or `open` where it includes 0.
 
-    `same` means equal errors on every clip, `none` that no interval is there.
+    `same` means as many errors on every clip (not the same ones), `none` that no interval is there.
     """
     if difference is None:
         return "none"
@@ -101,7 +101,7 @@ def _verdict(difference: Interval | None, shown: Shown) -> str:
     if shown == "worse":
         return f"Worse by {size}; interval excludes 0."
     if shown == "same":
-        return "The same errors on every clip."
+        return "As many errors on every clip."
     return "Interval includes 0: no difference shown at this size."
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bench.record import Interval, SystemRecord
 from bench.report import formats
+from bench.report.basis import best_student, nothing_learnt, too_few
 from bench.report.cast import Cast
 from bench.report.comparisons import DISTILLED, Group
 
@@ -32,19 +33,20 @@ class Summary:
 def summarise(cast: Cast, groups: list[Group]) -> Summary:
     """Teacher, best student, and what distillation brought, each with its interval."""
     best = best_student(cast)
+    doubts = [doubt for doubt in (nothing_learnt(cast), too_few(cast)) if doubt]
+    if doubts:
+        verdict = f"The accuracy is no basis for a comparison: {'; '.join(doubts)}."
+        return Summary([verdict, *_teacher_sentence(cast)], _wer_figures(best, cast), best)
     sentences = [*_teacher_sentence(cast), *_student_sentence(best, cast), *_gain_sentences(groups, cast)]
     if not sentences:
-        sentences = ["The records hold no system with a word error rate and a latency; there is nothing to compare."]
-    return Summary(sentences, _key_figures(best, cast), best)
+        sentences = [_nothing(cast)]
+    return Summary(sentences, [*_wer_figures(best, cast), *_cost_figures(best, cast)], best)
 
 
-def best_student(cast: Cast) -> SystemRecord | None:
-    """Of the network with the lowest WER the fastest row: what lower precision may cost, the gate has judged before."""
-    rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.students() if s.valid and s.wer and s.latency]
-    if not rows:
-        return None
-    run = min(rows, key=lambda row: row[0])[2].run
-    return min((row for row in rows if row[2].run == run), key=lambda row: row[1])[2]
+def _nothing(cast: Cast) -> str:
+    if cast.systems and cast.teacher_run is None:
+        return "There is no teacher among the records, so nothing to compare with."
+    return "The records hold no valid system with a word error rate and a latency; there is nothing to compare."
 
 
 def _teacher_sentence(cast: Cast) -> list[str]:
@@ -95,16 +97,19 @@ def _lost(difference: Interval | None) -> str:
 
 def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
     rows = [row for group in groups if group.kind == DISTILLED for row in group.rows if row.difference]
+    pairs = [(row, cast.systems[row.system], cast.systems[row.against]) for row in rows]
+    full = {(system.run, against.run): row.shown for row, system, against in pairs if system.precision == "fp32"}
     sentences = []
-    for row in rows:
+    for row, system, against in pairs:
         value = row.difference
         assert value is not None
-        system, against = cast.systems[row.system], cast.systems[row.against]
+        if system.precision != "fp32" and full.get((system.run, against.run)) == row.shown:
+            continue  # says nothing that the FP32 pair has not said
         change = f"{formats.signed(value.value)} points {formats.signed_span(value.low, value.high)}"
         outcome = {
             "better": f"lowers its WER: {change}",
             "worse": f"raises its WER: {change}",
-            "same": "changes no error",
+            "same": "changes the number of errors on no clip",
             "open": f"changes its WER by {change}: the interval includes 0, so no gain is shown at this size",
         }[row.shown]
         precision = "" if system.precision == "fp32" else f" ({system.precision.upper()})"
@@ -112,19 +117,19 @@ def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
     return sentences
 
 
-def _key_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
+def _wer_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
+    named = [(cast.baseline, "teacher's WER")]
+    if best is not None:
+        named.append((best, f"WER of {cast.full_name(best)}"))
+    rows = [(system.wer.wer, of) for system, of in named if system and system.wer]
+    return [KeyFigure(formats.points(wer.value), "%", of, formats.span(wer.low, wer.high)) for wer, of in rows]
+
+
+def _cost_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
+    if best is None:
+        return []
     figures = []
     teacher = cast.baseline
-    if teacher and teacher.wer:
-        value = teacher.wer.wer
-        figures.append(
-            KeyFigure(formats.points(value.value), "%", "teacher's WER", formats.span(value.low, value.high))
-        )
-    if best is None or best.wer is None:
-        return figures
-    name = cast.full_name(best)
-    value = best.wer.wer
-    figures.append(KeyFigure(formats.points(value.value), "%", f"WER of {name}", formats.span(value.low, value.high)))
     speedup = cast.speedup(best)
     if speedup and best.latency and teacher and teacher.latency:
         before, after = formats.milliseconds(teacher.latency.median_ms), formats.milliseconds(best.latency.median_ms)

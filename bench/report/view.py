@@ -37,6 +37,11 @@ class Report:
     sources: list[obtained.Source]
     records: Sequence[Record]
 
+    @property
+    def table_title(self) -> str:
+        """Heading of the table: it is against the teacher only where there is one."""
+        return "The systems measured" if self.cast.teacher_run is None else "The table against the teacher"
+
     @cached_property
     def tradeoffs(self) -> list[Plot]:
         """What accuracy costs: drawn on first use, like all plots."""

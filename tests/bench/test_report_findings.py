@@ -19,6 +19,7 @@ from bench.report.cast import gather_cast
 from bench.report.comparisons import judge
 from bench.report.obtained import methods
 from bench.report.view import Report, view
+from bench.report.write import markdown, page
 from runtime.errors import BadInput
 
 
@@ -116,6 +117,61 @@ def test_without_a_teacher_the_page_says_so(records: list[Record]) -> None:
     report = view(rows)
     assert "No teacher" in leads(report)
     assert report.summary.best is None
+    assert report.summary.sentences == ["There is no teacher among the records, so nothing to compare with."]
+    for text in (page(report), markdown(report)):
+        assert "The systems measured" in text and "against the teacher" not in text
+
+
+def with_wer(records: list[Record], **update: object) -> list[Record]:
+    """The records with some fields of every row's WER replaced."""
+    return [
+        r.model_copy(update={"wer": r.wer.model_copy(update=update)}) if isinstance(r, SystemRecord) and r.wer else r
+        for r in records
+    ]
+
+
+def test_a_worthless_result_is_not_flattered(records: list[Record]) -> None:
+    useless = Interval(value=96.0, low=93.0, high=99.0, resamples=400, pairs=120)
+    few = next(r for r in records if isinstance(r, SystemRecord) and r.wer).wer
+    assert few is not None
+    cases = [
+        (with_wer(records, wer=useless), "Nothing learnt", "the teacher has a WER of 96.0 % and the best student"),
+        (with_wer(records, utterances=few.utterances[:29]), "Too few clips or words", "the test split has 29 clips"),
+        (with_wer(records, reference_words=99), "Too few clips or words", "the test split has 99 reference words"),
+    ]
+    for changed, lead, words in cases:
+        report = view(changed)
+        assert words in text_of(report, lead)
+        assert next(caution for caution in report.cautions if caution.lead == lead).grave
+        headline = " ".join([*report.summary.sentences, *(figure.of for figure in report.summary.figures)])
+        assert headline.startswith("The accuracy is no basis for a comparison: ")
+        assert words in headline
+        assert not any(claim in headline for claim in ("best student,", "times as fast", "level with", "as fast as"))
+
+
+def test_speedups_across_runtimes_are_cautioned_with_both_names(records: list[Record]) -> None:
+    rows = [r for r in records if getattr(r, "system", "") != "teacher-fp32"]
+    text = text_of(view(rows), "Speed-ups across runtimes")
+    assert "PyTorch eager" in text and "ONNX Runtime" in text
+
+
+@pytest.mark.parametrize(("shift", "sentences"), [(-5.0, 1), (5.0, 2)])
+def test_a_lower_precision_gain_is_told_only_where_its_verdict_differs(
+    records: list[Record], shift: float, sentences: int
+) -> None:
+    pair = next(r for r in records if isinstance(r, ComparisonRecord) and r.name == "CRKD gain" and r.quantity == "wer")
+    low = Interval(value=shift, low=shift - 1, high=shift + 1, resamples=10)
+    names = {"system": "lrinet-crkd-int8", "against": "lrinet-int8", "difference": low}
+    told = view([*records, pair.model_copy(update=names)]).summary.sentences
+    assert len([sentence for sentence in told if sentence.startswith("CRKD on LRINet")]) == sentences
+
+
+def test_equal_counts_of_errors_are_not_called_the_same_errors(records: list[Record]) -> None:
+    equal = Interval(value=0, low=0, high=0, resamples=10)
+    changed = [
+        r.model_copy(update={"difference": equal}) if getattr(r, "name", "") == "CRKD gain" else r for r in records
+    ]
+    assert "CRKD on LRINet changes the number of errors on no clip." in view(changed).summary.sentences
 
 
 @pytest.mark.parametrize(
@@ -141,7 +197,7 @@ def test_pairs_are_grouped_and_wer_and_latency_of_a_pair_share_a_row(records: li
         "Interval includes 0: no difference shown at this size.",
         "Better by 5.3 points; interval excludes 0.",
     ]
-    assert groups["Other pairs"][0].verdict == "The same errors on every clip."
+    assert groups["Other pairs"][0].verdict == "As many errors on every clip."
 
 
 def test_a_pair_with_an_unknown_system_is_still_shown(records: list[Record]) -> None:

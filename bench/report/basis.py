@@ -1,0 +1,47 @@
+"""The student that the report speaks of, and whether the accuracies are a basis for any comparison."""
+
+from __future__ import annotations
+
+from bench.record import SystemRecord
+from bench.report import formats
+from bench.report.cast import Cast
+
+USELESS_WER = 50.0  # %: who misreads every second sign has learnt nothing that is worth comparing
+FEWEST_CLIPS = 30  # below, a percentile bootstrap over clips is too narrow
+FEWEST_WORDS = 100  # below, one error is more than a point
+
+
+def best_student(cast: Cast) -> SystemRecord | None:
+    """Of the network with the lowest WER the fastest row: what lower precision may cost, the gate has judged before."""
+    rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.students() if s.valid and s.wer and s.latency]
+    if not rows:
+        return None
+    run = min(rows, key=lambda row: row[0])[2].run
+    return min((row for row in rows if row[2].run == run), key=lambda row: row[1])[2]
+
+
+def nothing_learnt(cast: Cast) -> str:
+    """Who of teacher and best student reads too badly to be compared, as a clause; empty where both read well."""
+    teacher = cast.baseline or (cast.representative(cast.teacher_run) if cast.teacher_run is not None else None)
+    rows = (("the teacher", teacher), ("the best student", best_student(cast)))
+    bad = [
+        f"{name} has a WER of {formats.points(system.wer.wer.value)} %"
+        for name, system in rows
+        if system and system.wer and system.wer.wer.value >= USELESS_WER
+    ]
+    return f"nothing worth comparing was learnt: {formats.listing(bad)}" if bad else ""
+
+
+def too_few(cast: Cast) -> str:
+    """What the scored split has too few of, as a clause; empty where it is large enough."""
+    scored = [s.wer for s in cast.systems.values() if s.wer]
+    words = min((wer.reference_words for wer in scored), default=FEWEST_WORDS)
+    counts = [len(wer.utterances) or wer.wer.pairs for wer in scored]
+    clips = min((count for count in counts if count), default=FEWEST_CLIPS)
+    short = []
+    if clips < FEWEST_CLIPS:
+        short.append(f"{formats.plural(clips, 'clip')} (at least {FEWEST_CLIPS} are needed)")
+    if words < FEWEST_WORDS:
+        short.append(f"{formats.plural(words, 'reference word')} (at least {FEWEST_WORDS} are needed)")
+    splits = formats.listing(sorted({wer.split for wer in scored})) if scored else ""
+    return f"too few to compare on: the {splits} split has {formats.listing(short)}" if short else ""
