@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 def make(*words: str) -> str:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    return subprocess.run(["make", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    # The tests may themselves have been started by make, which hands its level and flags on.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *words], cwd=ROOT, check=True, capture_output=True, text=True, env=plain).stdout
 
 
 def test_help_lists_every_target() -> None:
