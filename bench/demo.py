@@ -292,8 +292,9 @@ def _measure(out: Path, corpus: Path, plan: Plan, tell: Tell) -> Path:
     systems, opened = open_all([path for path in engines if path.is_dir()], [runs[0]], runs, THREADS)
     options = Options(split="test", threads=THREADS, target=TARGET, timing=TimingPlan(seconds=plan.timing_seconds))
     command = f"signedge demo --seed {opened[0].summary['seed']}" + (" --quick" if plan is QUICK else "")
-    records = measure(systems, Corpus(corpus), options, runs=opened, command=command, progress=tell)
-    origin = provenance(command, corpus=Corpus(corpus).fingerprint())
+    clips = Corpus(corpus)  # opened once: it remembers its hash, and hashing reads every frame
+    records = measure(systems, clips, options, runs=opened, command=command, progress=tell)
+    origin = provenance(command, corpus=clips.fingerprint())
     for note in sorted((out / "engines").glob("*.refused.json")):
         told = json.loads(note.read_text(encoding="utf-8"))
         onnx = origin.model_copy(update={"onnx": told["chain"]["onnx"]})

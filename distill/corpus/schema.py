@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-CORPUS_FORMAT = 1
 Split = Literal["train", "dev", "test"]
 
 
