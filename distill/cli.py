@@ -69,6 +69,8 @@ class Report:
             self._advance({"step": f"epoch {event.get('epoch')}"}.get(stage, stage), event["done"], event["total"])
         elif stage == "skip":
             self._say(f"skipped {event['fault']}")
+        elif stage == "warning":
+            self._say(f"warning: {event['text']}")
         elif stage == "resume":
             self._say(f"going on after epoch {event['epoch']}")
         elif stage == "epoch":

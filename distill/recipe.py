@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from distill.corpus.schema import CorpusMetadata
 from distill.corpus.store import explain
 from runtime.contract import KeypointInput, RgbInput, hand_root
 from runtime.errors import BadInput
@@ -153,12 +154,19 @@ class Training(_Part):
         return str(precision) if isinstance(precision, int) else precision
 
 
+class Expectation(_Part):
+    """The corpus that a recipe is meant for. It trains on another one, too, but then says so."""
+
+    track: Literal["full", "hard"]  # keypoints of a composed corpus: `signedge corpus compose --track`
+
+
 class Recipe(_Part):
     """One training run. `model` is checked by the model it names (`distill.models.build`)."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$")
     description: str = ""
     seed: int = Field(default=0, ge=0)
+    corpus: Expectation | None = None  # none: any
     model: dict[str, Any]
     input: Annotated[RgbSource | KeypointSource, Field(discriminator="kind")]
     teacher: str | None = None  # a run folder: a path, or the name of a folder beside this run's
@@ -195,11 +203,25 @@ class Recipe(_Part):
 
     def text(self) -> str:
         """The whole recipe as YAML, defaults written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return _yaml(self.model_dump(mode="json"))
 
     def fingerprint(self) -> str:
-        """Hash of `text`: what was asked for."""
-        return sha256_bytes(self.text().encode())
+        """Hash of all that shapes the training. What corpus was expected does not: a run without it is the same run."""
+        return sha256_bytes(_yaml(self.model_dump(mode="json", exclude={"corpus"})).encode())
+
+    def doubts(self, corpus: CorpusMetadata) -> list[str]:
+        """Why `corpus` is not what this recipe is meant for; empty if it is."""
+        if self.corpus is None or self.corpus.track == corpus.track:
+            return []
+        wanted, found = self.corpus.track, f"is of the {corpus.track} track" if corpus.track else "names no track"
+        return [
+            f"recipe '{self.name}' is meant for a corpus of the {wanted} track, corpus '{corpus.name}' {found}; "
+            f"compose one with --track {wanted}, or read the figures accordingly"
+        ]
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def load_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:

@@ -39,10 +39,10 @@ def train(
     An unfinished run of the same recipe, corpus and teacher goes on after its last whole epoch and ends with the same
     weights as an uninterrupted one (same machine, same number of threads); a finished run is left as it is.
 
-    `progress` is called with dictionaries whose "stage" is: "skip" (fault), "resume" (epoch), "clips" and "teacher"
-    (done, total) while they are prepared, "step" (done, total, epoch), "epoch" (epochs, and the line of metrics.jsonl),
-    "complete". Raises `BadInput` for what cannot be used of recipe, corpus, teacher or folder, and `CriterionFailed` if
-    a loss is no longer a number.
+    `progress` is called with dictionaries whose "stage" is: "skip" (fault), "warning" (text: the corpus is not what the
+    recipe is meant for), "resume" (epoch), "clips" and "teacher" (done, total) while they are prepared, "step" (done,
+    total, epoch), "epoch" (epochs, and the line of metrics.jsonl), "complete". Raises `BadInput` for what cannot be used
+    of recipe, corpus, teacher or folder, and `CriterionFailed` if a loss is no longer a number.
     """
     tell = progress or (lambda event: None)
     out = Path(out)
@@ -51,6 +51,9 @@ def train(
     rows, skipped = usable_rows(corpus, skip_bad)
     for fault in skipped:
         tell({"stage": "skip", "fault": str(fault)})
+    doubts = recipe.doubts(corpus.metadata)
+    for doubt in doubts:
+        tell({"stage": "warning", "text": doubt})
     teacher = _open_teacher(recipe, corpus, out)
     ancestor = _open_run(recipe.start_from, "starts from", "start_from", recipe, out)
     identity: dict[str, Any] = {
@@ -74,6 +77,7 @@ def train(
         **identity,
         "corpus_path": str(corpus.folder.resolve()),
         "seed": recipe.seed,
+        "warnings": doubts,
     }
     with _alone(out):
         if _already_complete(out, identity):  # by another process, since we looked

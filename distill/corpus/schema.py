@@ -29,6 +29,21 @@ class CorpusMetadata(BaseModel):
     pose_ms_per_frame: float | None = None  # cost of the pose estimator, if it was measured
     generator: dict[str, Any] = {}  # name, version, seed and parameters of what made the corpus
 
+    @property
+    def track(self) -> str:
+        """The keypoint track that `corpus compose` stored: full or hard; "" for a corpus that has no such choice."""
+        return str(self._composed().get("track", ""))
+
+    @property
+    def handicap(self) -> dict[str, Any]:
+        """What made the hard track poor (`fingertips.Handicap` as a mapping); empty on any other track."""
+        handicap = self._composed().get("handicap") if self.track == "hard" else None
+        return handicap if isinstance(handicap, dict) else {}
+
+    def _composed(self) -> dict[str, Any]:
+        config = self.generator.get("config") if self.kind == "composed" else None
+        return config if isinstance(config, dict) else {}
+
     @field_validator("glosses", "keypoint_layout")
     @classmethod
     def _distinct(cls, names: list[str]) -> list[str]:

@@ -42,6 +42,15 @@ def test_it_trains_and_prints_a_line_an_epoch(
     assert _distill(recipe, "--corpus", corpus.folder, "--out", out) == 2
 
 
+def test_a_corpus_of_another_track_is_warned_of(
+    corpus: Corpus, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [recipe, "--corpus", corpus.folder, "--out", tmp_path / "run", "--set", "corpus.track=full"]
+    assert _distill(*words) == 0
+    warning = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: "))
+    assert "full track" in warning and "'tiny' names no track" in warning
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

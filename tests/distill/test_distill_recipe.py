@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from distill import recipe as recipes
+from distill.corpus import CorpusMetadata
 from distill.models import build, resolve
 from distill.recipe import KeypointSource, Recipe, RgbSource, find_recipe, input_spec, load_recipe, names
 from runtime.contract import KeypointInput, RgbInput, body_and_hands_layout
@@ -76,6 +77,42 @@ def test_a_wrong_change_is_named(change: str, told: str) -> None:
     with pytest.raises(BadInput, match=r".") as error:
         load_recipe("demo/stgt", [change])
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_corpus_that_a_recipe_expects_is_no_part_of_what_it_trains() -> None:
+    plain, expecting = tiny.skeleton(), tiny.skeleton(corpus={"track": "hard"})
+    assert plain.corpus is None and expecting.fingerprint() == plain.fingerprint()
+    assert "track: hard" in expecting.text()
+    for wrong in ({"track": "soft"}, {"tracks": "hard"}, {}):
+        with pytest.raises(ValueError, match="corpus"):
+            tiny.skeleton(corpus=wrong)
+
+
+@pytest.mark.parametrize(
+    ("expected", "generator", "told"),
+    [
+        (None, {"config": {"track": "full"}}, ""),
+        ("hard", {"config": {"track": "hard"}}, ""),
+        ("hard", {"config": {"track": "full"}}, "meant for a corpus of the hard track, corpus 'c' is of the full track"),
+        ("full", {}, "meant for a corpus of the full track, corpus 'c' names no track"),
+        ("full", {"config": "unreadable"}, "corpus 'c' names no track"),
+    ],
+)
+def test_a_recipe_says_what_is_not_as_it_expects(expected: str | None, generator: dict, told: str) -> None:
+    recipe = tiny.skeleton(corpus={"track": expected} if expected else None)
+    doubts = recipe.doubts(CorpusMetadata(name="c", kind="composed", glosses=["A"], generator=generator))
+    assert len(doubts) == bool(told) and all(told in doubt for doubt in doubts)
+
+
+def test_composed_skeleton_recipes_expect_their_track() -> None:
+    expected = {name: load_recipe(name).corpus for name in names() if name.startswith("composed/")}
+    tracks = {name: corpus.track if corpus else None for name, corpus in expected.items()}
+    assert tracks == {
+        "composed/stgt-full": "full",
+        "composed/stgt-hard": "hard",
+        "composed/stgt-hard-trkd": "hard",
+        "composed/teacher": None,
+    }
 
 
 def test_a_teacher_cached_once_refuses_moving_augmentation() -> None:

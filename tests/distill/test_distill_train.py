@@ -29,6 +29,7 @@ from distill.schedule import rate
 from distill.teacher_cache import CachedTeacher, LiveTeacher
 from distill.train import train
 from runtime.errors import BadInput, CriterionFailed
+from runtime.hashing import sha256_bytes
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,34 @@ def test_a_folder_without_an_epoch_takes_a_corrected_recipe(corpus: Corpus, tmp_
     with pytest.raises(BadInput, match="another recipe"):
         train(tiny.skeleton(seed=5), corpus, tmp_path / "run")
     assert load_run(train(tiny.skeleton(seed=4), corpus, tmp_path / "run")).recipe.seed == 4
+
+
+def test_a_corpus_other_than_the_recipe_expects_is_told_and_recorded(corpus: Corpus, tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    expecting = tiny.skeleton(corpus={"track": "hard"})
+    run = load_run(train(expecting, corpus, tmp_path / "run", progress=events.append))
+    (told,) = [event["text"] for event in events if event["stage"] == "warning"]
+    assert "hard track" in told and run.summary["warnings"] == [told]
+    assert run.recipe.corpus == expecting.corpus
+    assert load_run(train(tiny.skeleton(), corpus, tmp_path / "plain")).summary["warnings"] == []
+
+
+def test_a_run_from_before_recipes_named_a_corpus_goes_on(corpus: Corpus, tmp_path: Path) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["stage"] == "step" and event["epoch"] == 2:
+            raise RuntimeError("stop")
+
+    out, recipe = tmp_path / "run", tiny.skeleton()
+    with pytest.raises(RuntimeError, match="stop"):
+        train(recipe, corpus, out, progress=stop)
+    text = (out / "recipe.yaml").read_text().replace("corpus: null\n", "")
+    assert sha256_bytes(text.encode()) == json.loads((out / "run.json").read_text())["recipe"]  # as it was written then
+    (out / "recipe.yaml").write_text(text)
+    events: list[dict[str, Any]] = []
+    train(tiny.skeleton(corpus={"track": "hard"}), corpus, out, progress=events.append)
+    assert {"stage": "resume", "epoch": 1} in events and load_run(out).summary["epochs"] == 2
+    (out / "recipe.yaml").write_text(text)
+    assert load_run(out).recipe.corpus is None
 
 
 def test_devices_that_are_not_there_are_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
