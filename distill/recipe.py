@@ -220,6 +220,30 @@ class Recipe(_Part):
         ]
 
 
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Fields in which the trainings of two recipes differ, each as `training.epochs: 21 -> 30`, in the recipe's order.
+
+    What a group lacks on one side is told as a whole: `distillation.kd: null -> {weight: 1.0, ...}`.
+    """
+    return _differences(*(recipe.model_dump(mode="json", exclude={"corpus"}) for recipe in (old, new)))
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    found = []
+    for name in dict.fromkeys([*new, *old]):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{path}{name}.")
+        elif before != after:
+            found.append(f"{path}{name}: {_short(before)} -> {_short(after)}")
+    return found
+
+
+def _short(value: Any, most: int = 40) -> str:
+    text = " ".join(yaml.safe_dump(value, default_flow_style=True, sort_keys=False).removesuffix("...\n").split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def _yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 

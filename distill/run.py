@@ -47,7 +47,7 @@ def load_run(folder: str | Path) -> Run:
         raise BadInput(
             f"the training in {folder} is not finished; give the same `signedge distill` command again to go on"
         )
-    recipe = _read_recipe(folder / RECIPE)
+    recipe = read_recipe(folder)
     contract = Contract.from_json(_text(folder / CONTRACT))
     curve = [_object(folder / CURVE, line) for line in _text(folder / CURVE).splitlines() if line.strip()]
     for number, entry in enumerate(curve, start=1):
@@ -82,9 +82,11 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return _object(path, _text(path)) if path.exists() else None
 
 
-def _read_recipe(path: Path) -> Recipe:
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a run folder, finished or not. Raises `BadInput` if it is missing or broken."""
     import yaml
 
+    path = folder / RECIPE
     try:
         return Recipe.model_validate(yaml.safe_load(_text(path)))
     except yaml.YAMLError as error:

@@ -24,8 +24,20 @@ from distill.loop import Job, Progress, check_devices, fit, precision
 from distill.models import build, resolve
 from distill.models.base import Recogniser
 from distill.objective import Objective
-from distill.recipe import Recipe, input_spec
-from distill.run import CONTRACT, CURVE, RECIPE, RESUME, SUMMARY, WEIGHTS, Run, load_run, read_summary, write
+from distill.recipe import Recipe, differences, input_spec
+from distill.run import (
+    CONTRACT,
+    CURVE,
+    RECIPE,
+    RESUME,
+    SUMMARY,
+    WEIGHTS,
+    Run,
+    load_run,
+    read_recipe,
+    read_summary,
+    write,
+)  # fmt: skip
 from runtime.contract import BLANK, Contract
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes
@@ -41,8 +53,8 @@ def train(
 
     `progress` is called with dictionaries whose "stage" is: "skip" (fault), "warning" (text: the corpus is not what the
     recipe is meant for), "resume" (epoch), "clips" and "teacher" (done, total) while they are prepared, "step" (done,
-    total, epoch), "epoch" (epochs, and the line of metrics.jsonl), "complete". Raises `BadInput` for what cannot be used
-    of recipe, corpus, teacher or folder, and `CriterionFailed` if a loss is no longer a number.
+    total, epoch), "epoch" (epochs, and the line of metrics.jsonl), "complete". Raises `BadInput` for what cannot be
+    used of recipe, corpus, teacher or folder, and `CriterionFailed` if a loss is no longer a number.
     """
     tell = progress or (lambda event: None)
     out = Path(out)
@@ -63,7 +75,7 @@ def train(
         "start_from": ancestor.checkpoint_hash if ancestor else None,
         "skipped": [{"line": fault.line, "clip": fault.clip, "why": fault.message} for fault in skipped],
     }
-    if _already_complete(out, identity):
+    if _already_complete(out, identity, recipe):
         tell({"stage": "complete"})
         return out
     if recipe.training.threads:
@@ -80,7 +92,7 @@ def train(
         "warnings": doubts,
     }
     with _alone(out):
-        if _already_complete(out, identity):  # by another process, since we looked
+        if _already_complete(out, identity, recipe):  # by another process, since we looked
             tell({"stage": "complete"})
             return out
         if _is_writer():
@@ -153,7 +165,7 @@ def _inherit(student: Recogniser, ancestor: Run) -> None:
     student.load_state_dict(own | shared)
 
 
-def _already_complete(out: Path, identity: dict[str, Any]) -> bool:
+def _already_complete(out: Path, identity: dict[str, Any], recipe: Recipe) -> bool:
     """Whether `out` holds this very run, finished. `BadInput` if it holds something else that has an epoch or more."""
     if out.is_file():
         raise BadInput(f"{out} is a file; a run folder was to be written there")
@@ -166,9 +178,19 @@ def _already_complete(out: Path, identity: dict[str, Any]) -> bool:
         return False
     for what in identity:
         if before.get(what) != identity[what]:
-            name = {"skipped": "choice of clips"}.get(what, what)
+            name = {"skipped": "choice of clips"}.get(what, what) + (_changed(out, recipe) if what == "recipe" else "")
             raise BadInput(f"{out} holds a run with another {name}; choose another --out, or remove that folder")
     return before.get("status") == "complete"
+
+
+def _changed(out: Path, recipe: Recipe, most: int = 3) -> str:
+    """In brackets the first fields in which `recipe` differs from that of the run in `out`, if that can be read."""
+    try:
+        found = differences(read_recipe(out), recipe)
+    except BadInput:
+        return ""
+    more = [f"{len(found) - most} more"] if len(found) > most else []
+    return f" ({', '.join([*found[:most], *more])})" if found else ""
 
 
 def _prepare(recipe: Recipe, corpus: Corpus, rows: list[ClipRow], teacher: Run | None, sources: dict[str, str]) -> Job:

@@ -10,7 +10,7 @@ import tiny
 from distill import recipe as recipes
 from distill.corpus import CorpusMetadata
 from distill.models import build, resolve
-from distill.recipe import KeypointSource, Recipe, RgbSource, find_recipe, input_spec, load_recipe, names
+from distill.recipe import KeypointSource, Recipe, RgbSource, differences, find_recipe, input_spec, load_recipe, names
 from runtime.contract import KeypointInput, RgbInput, body_and_hands_layout
 from runtime.errors import BadInput
 
@@ -79,6 +79,18 @@ def test_a_wrong_change_is_named(change: str, told: str) -> None:
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+def test_differences_name_fields_and_both_values() -> None:
+    plain = tiny.skeleton()
+    assert differences(plain, plain) == differences(plain, tiny.skeleton(corpus={"track": "full"})) == []
+    other = tiny.skeleton(teacher="t", distillation={"kd": {"weight": 1}}, training={"schedule": "cosine"})
+    assert differences(plain, other) == [
+        "teacher: null -> t",
+        "distillation.kd: null -> {weight: 1.0, temperature: 8.0, drop_...",
+        "training.schedule: one-cycle -> cosine",
+    ]
+    assert differences(plain, tiny.skeleton(description="a\nb")) == ["description: '' -> 'a b'"]
+
+
 def test_the_corpus_that_a_recipe_expects_is_no_part_of_what_it_trains() -> None:
     plain, expecting = tiny.skeleton(), tiny.skeleton(corpus={"track": "hard"})
     assert plain.corpus is None and expecting.fingerprint() == plain.fingerprint()
@@ -93,7 +105,7 @@ def test_the_corpus_that_a_recipe_expects_is_no_part_of_what_it_trains() -> None
     [
         (None, {"config": {"track": "full"}}, ""),
         ("hard", {"config": {"track": "hard"}}, ""),
-        ("hard", {"config": {"track": "full"}}, "meant for a corpus of the hard track, corpus 'c' is of the full track"),
+        ("hard", {"config": {"track": "full"}}, "of the hard track, corpus 'c' is of the full track; compose"),
         ("full", {}, "meant for a corpus of the full track, corpus 'c' names no track"),
         ("full", {"config": "unreadable"}, "corpus 'c' names no track"),
     ],

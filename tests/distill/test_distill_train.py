@@ -232,8 +232,13 @@ def test_a_folder_without_an_epoch_takes_a_corrected_recipe(corpus: Corpus, tmp_
     for seed, epoch in ((3, 1), (4, 2)):
         with pytest.raises(RuntimeError, match="stop"):
             train(tiny.skeleton(seed=seed), corpus, tmp_path / "run", progress=partial(stop, epoch=epoch))
-    with pytest.raises(BadInput, match="another recipe"):
+    with pytest.raises(BadInput, match=r"another recipe \(seed: 4 -> 5\)"):
         train(tiny.skeleton(seed=5), corpus, tmp_path / "run")
+    text = (tmp_path / "run/recipe.yaml").read_text()
+    (tmp_path / "run/recipe.yaml").write_text("broken: [")
+    with pytest.raises(BadInput, match="another recipe; choose"):
+        train(tiny.skeleton(seed=5), corpus, tmp_path / "run")
+    (tmp_path / "run/recipe.yaml").write_text(text)
     assert load_run(train(tiny.skeleton(seed=4), corpus, tmp_path / "run")).recipe.seed == 4
 
 
@@ -283,8 +288,11 @@ def test_a_finished_run_is_left_as_it_is(corpus: Corpus, taught: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused(corpus: Corpus, taught: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="another recipe"):
+    with pytest.raises(BadInput, match=r"another recipe \(seed: 3 -> 9\); choose another --out"):
         train(tiny.teacher(seed=9), corpus, taught)
+    changed = tiny.teacher(seed=9, training={"epochs": 5, "augment": {"shift": 0.1, "contrast": 0.1}})
+    with pytest.raises(BadInput, match=r"\(seed: 3 -> 9, training.epochs: 2 -> 5, [^,]*shift: 0\.0 -> 0\.1, 1 more\);"):
+        train(changed, corpus, taught)
     other = tiny.write_corpus(tmp_path / "other", seed=5)
     with pytest.raises(BadInput, match="another corpus"):
         train(tiny.teacher(), other, taught)
