@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distill.corpus.schema import CorpusMetadata
-from distill.corpus.store import explain
+from distill.explain import explain
 from runtime.contract import KeypointInput, RgbInput, hand_root
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes
@@ -267,7 +267,7 @@ def load_recipe(recipe: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(f"recipe {path}: {explain(error, 'recipe')}") from error
+        raise BadInput(f"recipe {path}: {explain(error, Recipe, 'recipe')}") from error
 
 
 def find_recipe(recipe: str | Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from distill.corpus.store import explain
+from distill.explain import explain
 from distill.models import build
 from distill.models.base import Recogniser
 from distill.recipe import Recipe
@@ -92,7 +92,7 @@ def read_recipe(folder: Path) -> Recipe:
     except yaml.YAMLError as error:
         raise BadInput(f"{path} is not YAML") from error
     except ValidationError as error:
-        raise BadInput(f"{path}: {explain(error)}") from error
+        raise BadInput(f"{path}: {explain(error, Recipe, 'recipe')}") from error
 
 
 def _object(path: Path, text: str) -> dict[str, Any]:

@@ -173,8 +173,8 @@ def synth(
     import yaml
     from pydantic import ValidationError
 
-    from distill.corpus.store import explain
     from distill.corpus.synth.generate import SynthConfig, generate
+    from distill.explain import explain
 
     train, dev, test = _counts(sentences)
     values: dict[str, Any] = {"seed": seed, "train": train, "dev": dev, "test": test, "size": size}
@@ -189,7 +189,7 @@ def synth(
     try:
         config = SynthConfig.model_validate(values)
     except ValidationError as error:
-        raise BadInput(f"synth: {explain(error, 'settings')}") from error
+        raise BadInput(f"synth: {explain(error, SynthConfig, 'settings')}") from error
     with _progress("generating", train + dev + test) as advance:
         generate(out, config, lambda done, total: advance())
     typer.echo(f"{out}: {_count(train + dev + test, 'sentence')} of generated signing")

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from distill.corpus.check import ctc_frames
 from distill.corpus.schema import CorpusMetadata, SignClip, Split
-from distill.corpus.store import CorpusWriter, explain, read_keypoints
+from distill.corpus.store import CorpusWriter, read_keypoints
 from distill.corpus.video import frame_rate, iterate_frames
+from distill.explain import explain
 from runtime.atomic import atomic_folder
 from runtime.contract import BLANK, body_and_hands_layout
 from runtime.errors import BadInput
@@ -129,7 +130,7 @@ def read_manifest(manifest: Path) -> tuple[list[_Entry], list[tuple[int, str]]]:
         try:
             row = ManifestRow.model_validate({key: value for key, value in raw.items() if value not in ("", None)})
         except ValidationError as error:
-            faults.append((line, explain(error)))
+            faults.append((line, explain(error, ManifestRow)))
             continue
         identity = row.id or "_".join(Path(row.path or row.keypoints).stem.split())
         if not (row.path or row.keypoints):

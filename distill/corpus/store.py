@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -14,22 +13,12 @@ from pydantic import ValidationError
 
 from distill.corpus.schema import ClipRow, CorpusMetadata, SignClip
 from distill.corpus.video import read_frames
+from distill.explain import explain
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes, sha256_files
 
 METADATA = "corpus.yaml"
 CLIPS = "clips.jsonl"
-
-
-def explain(error: ValidationError, whole: str = "row") -> str:
-    """A pydantic error as one line: which field (`whole` where it is no single one), what is wrong."""
-
-    def wrong(item: Any) -> str:
-        if item["type"] == "extra_forbidden":
-            return "there is no such field"
-        return item["msg"].removeprefix("Value error, ")
-
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {wrong(item)}" for item in error.errors())
 
 
 def read_keypoints(path: Path, joints: int) -> np.ndarray:
@@ -83,7 +72,7 @@ class Corpus:
             try:
                 row = ClipRow.model_validate(json.loads(line))
             except ValidationError as error:
-                self.faults.append((number, explain(error)))
+                self.faults.append((number, explain(error, ClipRow)))
             except ValueError as error:
                 self.faults.append((number, f"not JSON: {error}"))
             else:
@@ -207,4 +196,4 @@ def _read_metadata(folder: Path) -> CorpusMetadata:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"cannot read {path}: {error}") from error
     except ValidationError as error:
-        raise BadInput(f"{path}: {explain(error)}") from error
+        raise BadInput(f"{path}: {explain(error, CorpusMetadata)}") from error

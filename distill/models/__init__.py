@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
+from distill.explain import explain
 from distill.models.base import Output, Recogniser, Spec
 from distill.models.cnn2d1d import Cnn2d1d, Cnn2d1dSpec
 from distill.models.lrinet import Lrinet, LrinetSpec
@@ -65,6 +66,4 @@ def _validated(spec: dict[str, Any]) -> Spec:
     try:
         return NETWORKS[name][0].model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "spec"
-        raise BadInput(f"model '{name}': {where}: {first['msg']}") from error
+        raise BadInput(f"model '{name}': {explain(error, NETWORKS[name][0], 'spec')}") from error

@@ -89,6 +89,8 @@ def test_synth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main([*words, str(tmp_path / "other"), "--set", "colour=red"]) == 2
     assert "colour" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "other"), "--set", "gloses=30"]) == 2
+    assert "gloses: there is no such field, did you mean glosses?" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "other"), "--set", "colour"]) == 2
     assert main([*words, str(tmp_path / "other"), "--set", "glosses=["]) == 2
     assert "the value is not YAML" in capsys.readouterr().err

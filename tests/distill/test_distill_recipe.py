@@ -127,6 +127,35 @@ def test_composed_skeleton_recipes_expect_their_track() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("training.epoch=3", "training.epoch: there is no such field, did you mean training.epochs?"),
+        ("trainin.epochs=3", "trainin: there is no such field, did you mean training?"),
+        ("training.augment.jiter=0", "did you mean training.augment.jitter?"),
+        ("input.joint=all", "input.joint: there is no such field, did you mean input.joints?"),
+        ("distillation.relation.adjacancy=both", "did you mean distillation.relation.adjacency?"),
+        ("epochs=3", "epochs: there is no such field, did you mean training.epochs?"),
+        ("weight=3", "weight: there is no such field"),
+        ("training.cosine=1", "training.cosine: there is no such field"),
+        ("zebra=3", "zebra: there is no such field"),
+    ],
+)
+def test_a_mistyped_field_is_answered_with_the_one_that_was_meant(change: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        load_recipe("demo/stgt", [change])
+    assert str(error.value).endswith(told) or f"{told}; " in str(error.value)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(find_recipe("demo/stgt").read_text().replace("epochs:", "epoks:"))
+    with pytest.raises(BadInput, match=r"training\.epoks: .*, did you mean training\.epochs\?"):
+        load_recipe(path)
+
+
+def test_a_mistyped_field_of_the_model_is_answered_too() -> None:
+    with pytest.raises(BadInput, match=r"model 'stgt': joints\.layer: .*, did you mean joints\.layers\?"):
+        resolve({"name": "stgt", "preset": "small", "joints": {"layer": 2}})
+
+
 def test_a_teacher_cached_once_refuses_moving_augmentation() -> None:
     settings = {"teacher": "teacher", "training": {"augment": {"rescale": 0.2}}}
     with pytest.raises(ValueError, match="cached"):
