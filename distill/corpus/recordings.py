@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from runtime.errors import BadInput
 
 FIELDS = ("q", "offsets", "label", "uid", "scale")
+_NEEDED = f"it must be made by numpy.savez with the fields {', '.join(FIELDS)}"
 MISSING = -32768
 _COLUMNS = 2 + 2 * 21 * 3
 LEFT, RIGHT = 0, 1  # the signer's own sides: facing the camera, the left hand is on the picture's right
@@ -60,19 +63,17 @@ def read_recordings(path: Path, aspect: float = 0.75) -> list[Recording]:
 
 def _read_fields(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise BadInput(f"{path} is no .npz archive, or was cut short; {_NEEDED}")
         with np.load(path, allow_pickle=False) as archive:
-            absent = [name for name in FIELDS if name not in archive]
-            if absent:
-                raise BadInput(f"{path} lacks the field {', '.join(absent)}; needed are {', '.join(FIELDS)}")
-            q, offsets, labels, uids, scale = (archive[name] for name in FIELDS)
+            q, offsets, labels, uids, scale = (_field(archive, name, path) for name in FIELDS)
     except FileNotFoundError as error:
         raise BadInput(f"missing file {path}") from error
-    except (OSError, ValueError, EOFError, AttributeError) as error:  # AttributeError: a lone .npy has no fields
-        raise BadInput(f"cannot read recordings {path}: {error}") from error
-    except Exception as error:  # zipfile and zlib have errors of their own for a broken archive
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"cannot read recordings {path}: {error}") from error
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+    if {q.dtype.kind, offsets.dtype.kind} - set("iu") or scale.dtype.kind not in "iuf" or scale.size != 1:
+        raise BadInput(f"{path}: q and offsets must be integers, scale one number; {_NEEDED}")
     if q.ndim != 2 or q.shape[1] != _COLUMNS:
         raise BadInput(f"{path}: q has shape {q.shape}; (frames,{_COLUMNS}) is needed")
     sound = offsets.ndim == 1 and len(offsets) == len(labels) + 1 == len(uids) + 1
@@ -80,6 +81,15 @@ def _read_fields(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         raise BadInput(f"{path}: offsets, label and uid do not describe {len(q)} frames of q")
     values = np.where(q == MISSING, np.nan, q / np.float64(scale))
     return values, offsets, labels, uids
+
+
+def _field(archive: Mapping[str, np.ndarray], name: str, path: Path) -> np.ndarray:
+    if name not in archive:
+        raise BadInput(f"{path} lacks the field {name}; {_NEEDED}")
+    try:
+        return np.asarray(archive[name])
+    except Exception as error:  # numpy, zipfile and zlib have each their own for a broken archive
+        raise BadInput(f"{path}: field {name} is broken, or holds Python objects instead of an array") from error
 
 
 def _clean(uid: str, gloss: str, face: np.ndarray, slots: np.ndarray) -> Recording | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +160,10 @@ def test_short_gaps_of_a_hand_are_closed_and_long_ones_are_not(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"uid": None}, "lacks the field uid"),
+        ({"uid": None}, "lacks the field uid; it must be made by numpy.savez with the fields q, offsets"),
+        ({"q": np.zeros((10, 128), np.float32)}, "q and offsets must be integers"),
+        ({"scale": np.array(["big"])}, "scale one number"),
+        ({"label": np.array([None, "a"], object)}, "field label is broken, or holds Python objects"),
         ({"q": np.zeros((10, 5), np.int16)}, r"q has shape \(10, 5\)"),
         ({"offsets": np.array([0, 10**6])}, "offsets, label and uid do not describe"),
         ({"q": np.full((2000, 128), -32768, np.int16)}, "has no recording"),
@@ -173,15 +177,27 @@ def test_wrong_fields_are_named(source: Path, tmp_path: Path, changes: dict, mes
 def test_broken_archives(source: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="missing file"):
         read_recordings(tmp_path / "none.npz")
+    with pytest.raises(BadInput, match="Is a directory"):
+        read_recordings(tmp_path)
     (tmp_path / "text.npz").write_text("text")
     (tmp_path / "cut.npz").write_bytes(source.read_bytes()[:3000])
     flipped = bytearray(source.read_bytes())
     flipped[2000:2100] = b"\xff" * 100
     (tmp_path / "flipped.npz").write_bytes(bytes(flipped))
     np.save(tmp_path / "lone.npy", np.zeros(3))
-    for name in ("text.npz", "cut.npz", "flipped.npz", "lone.npy"):
-        with pytest.raises(BadInput, match=name):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("q", "no array")
+    for name, told in (
+        ("text.npz", "is no .npz archive, or was cut short; it must be made by numpy.savez with the fields q"),
+        ("cut.npz", "is no .npz archive"),
+        ("lone.npy", "is no .npz archive"),
+        ("flipped.npz", "field q is broken"),
+        ("other.zip", "lacks the field offsets"),
+    ):
+        with pytest.raises(BadInput) as error:
             read_recordings(tmp_path / name)
+        assert str(error.value).startswith(str(tmp_path / name)) and told in str(error.value)
+        assert "pickle" not in str(error.value) and "\n" not in str(error.value)
 
 
 def test_joins_are_as_smooth_as_signing(source: Path) -> None:
