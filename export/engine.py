@@ -105,13 +105,13 @@ def fitted(plan: Int8Plan, profile: profiles.Profile) -> Int8Plan:
 def check_request(target: str, precision: str) -> tuple[profiles.Profile, list[str]]:
     """The target's profile and warnings. Raises `BadInput` for unknown names, `Refused` for what cannot be built."""
     profile = profiles.load(target)
-    known = sorted({item for name in profiles.names() for item in profiles.load(name).precisions})
-    if precision not in known:
-        raise BadInput(f"no precision '{precision}'; known: {', '.join(known)}")
     if not profile.buildable:
         raise Refused(f"target {target}: {profile.why_not}; build for x86-cpu, or keep the ONNX file for the device")
     if precision not in profile.precisions:
-        raise Refused(f"target {target} has no {precision}; it has: {', '.join(profile.precisions)}")
+        built = ", ".join(profile.precisions)
+        if any(precision in profiles.load(name).precisions for name in profiles.names()):
+            raise Refused(f"target {target} has no {precision}; it has: {built}")
+        raise BadInput(f"no precision '{precision}'; target {target} has: {built}")
     host = detect()
     if not profile.runs_on(host):
         raise Refused(f"an engine for {target} passes its WER gate on such a machine; this one is {host.machine}")

@@ -166,8 +166,9 @@ def test_models_without_contract_or_proof_are_refused(exported: ExportReport, tm
     "target, precision, error, words",
     [
         ("toaster", "fp32", BadInput, "no target 'toaster'; known targets: jetson, x86-cpu"),
-        ("x86-cpu", "int3", BadInput, "no precision 'int3'"),
-        ("x86-cpu", "fp16", Refused, "x86-cpu has no fp16"),
+        ("x86-cpu", "int3", BadInput, "^no precision 'int3'; target x86-cpu has: fp32, int8$"),
+        ("x86-cpu", "fp16", Refused, "^target x86-cpu has no fp16; it has: fp32, int8$"),
+        ("jetson", "int3", Refused, "CPU only"),
         ("jetson", "int8", Refused, "CPU only"),
     ],
 )
