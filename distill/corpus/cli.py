@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runtime.errors import BadInput, CriterionFailed
+
+if TYPE_CHECKING:
+    from distill.corpus.store import Corpus
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make, build, read and judge a corpus folder.")
 
@@ -40,21 +43,27 @@ def check(
             typer.echo(str(fault))
         for note in notes:
             typer.echo(f"warning: {note}")
-        typer.echo(_describe(corpus.metadata.name, summary(corpus)))
+        _describe(corpus)
     if faults:
         rows = len({fault.line for fault in faults if fault.line})
         raise CriterionFailed(f"{folder}: {_count(len(faults), 'fault')}, in {_count(rows, 'row')}")
 
 
-def _describe(name: str, splits: dict[str, dict[str, float]]) -> str:
-    parts = [
-        f"{split} {row['clips']} clips, {row['glosses']} glosses, {row['minutes']} min" for split, row in splits.items()
-    ]
-    return f"{name}: {'; '.join(parts)}"
+def _describe(corpus: Corpus) -> None:
+    """Print what the corpus holds, what it is, and what it takes on disk."""
+    from distill.corpus.check import summary
+
+    metadata = corpus.metadata
+    typer.echo(f"{metadata.name}, vocabulary of {len(metadata.glosses)}: {metadata.description}".removesuffix(": "))
+    for split, row in summary(corpus).items():
+        clips, glosses = _count(row["clips"], "clip"), _count(row["glosses"], "gloss")
+        typer.echo(f"  {split:<5} {clips}, {glosses}, {row['minutes']} min")
+    size = sum(path.stat().st_size for path in corpus.folder.rglob("*") if path.is_file())
+    typer.echo(f"  {size / 1e6:.1f} MB in {corpus.folder}{f', {metadata.track} track' if metadata.track else ''}")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: float, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 @app.command("import")
@@ -73,15 +82,16 @@ def import_videos(
 ) -> None:
     """Import one's own videos: any container that PyAV reads, or folders of images, with a gloss string for each."""
     from distill.corpus.manifest import ManifestFaults, import_manifest, read_layout
+    from distill.corpus.store import Corpus
 
     joints = read_layout(layout) if layout else ()
     try:
-        metadata = import_manifest(manifest, out, size, name, joints, description, licence, _bar("importing"))
+        import_manifest(manifest, out, size, name, joints, description, licence, _bar("importing"))
     except ManifestFaults as error:
         for fault in error.faults:
             typer.echo(fault, err=True)
         raise
-    typer.echo(f"{out}: {metadata.name}, vocabulary of {len(metadata.glosses)}")
+    _describe(Corpus(out))
 
 
 @app.command()
@@ -109,6 +119,7 @@ def compose(
     from distill.corpus.compose import ComposeConfig
     from distill.corpus.compose import compose as make
     from distill.corpus.fingertips import Handicap
+    from distill.corpus.store import Corpus
 
     config = ComposeConfig(
         seed=seed,
@@ -123,7 +134,7 @@ def compose(
         workers=workers,
     )
     make(recordings, out, config, name, licence, language, _bar("composing"))
-    typer.echo(f"{out}: {_count(sum(config.sentences), 'sentence')} of real signs, {track} keypoints")
+    _describe(Corpus(out))
 
 
 def _counts(text: str) -> tuple[int, int, int]:
@@ -173,6 +184,7 @@ def synth(
     import yaml
     from pydantic import ValidationError
 
+    from distill.corpus.store import Corpus
     from distill.corpus.synth.generate import SynthConfig, generate
     from distill.explain import explain
 
@@ -192,4 +204,4 @@ def synth(
         raise BadInput(f"synth: {explain(error, SynthConfig, 'settings')}") from error
     with _progress("generating", train + dev + test) as advance:
         generate(out, config, lambda done, total: advance())
-    typer.echo(f"{out}: {_count(train + dev + test, 'sentence')} of generated signing")
+    _describe(Corpus(out))

@@ -17,7 +17,7 @@ from signedge import main
 def test_check_tells_good_from_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small_corpus(tmp_path / "corpus")
     assert main(["corpus", "check", str(folder)]) == 0
-    assert "train 4 clips" in capsys.readouterr().out
+    assert "train 4 clips, 12 glosses, 0.04 min" in capsys.readouterr().out
     edit_rows(folder, clip1={"glosses": []}, clip4={"frames": 1})
     assert main(["corpus", "check", str(folder)]) == 1
     shown = capsys.readouterr()
@@ -48,7 +48,11 @@ def test_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest.write_text("path,glosses,split\na.mp4,HELLO YOU,train\n")
     assert main(["corpus", "import", str(manifest), "--out", str(tmp_path / "corpus"), "--size", "24"]) == 0
     assert Corpus(tmp_path / "corpus").metadata.glosses == ["HELLO", "YOU"]
-    capsys.readouterr()
+    told = capsys.readouterr().out
+    assert "m, vocabulary of 2: Videos listed in m.csv." in told
+    assert "train 1 clip, 2 glosses" in told and "dev   0 clips" in told
+    stored = sum(path.stat().st_size for path in (tmp_path / "corpus").rglob("*") if path.is_file())
+    assert f"{stored / 1e6:.1f} MB in {tmp_path / 'corpus'}" in told
     manifest.write_text("path,glosses,split\na.mp4,HELLO,train\nb.mp4,HELLO,train\nc.mp4,HELLO,exam\n")
     assert main(["corpus", "import", str(manifest), "--out", str(tmp_path / "second")]) == 2
     error = capsys.readouterr().err
@@ -72,6 +76,9 @@ def test_compose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "0.3",
     ]
     assert main([*words, "--out", str(tmp_path / "corpus")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("signs, vocabulary of 5: Real isolated signs")
+    assert "train 3 clips" in told and "test  1 clip," in told and " MB in " in told and "hard track" in told
     config = Corpus(tmp_path / "corpus").metadata.generator["config"]
     assert (config["track"], config["handicap"]["noise"], config["frames"]) == ("hard", 0.3, False)
     assert main([*words, "--out", str(tmp_path / "corpus")]) == 2
@@ -83,6 +90,8 @@ def test_compose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_synth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["corpus", "synth", "--sentences", "3,1,1", "--size", "32", "--out"]
     assert main([*words, str(tmp_path / "corpus"), "--set", "longest=3"]) == 0
+    told = capsys.readouterr().out
+    assert "Generated signing" in told and "train 3 clips" in told and " MB in " in told and "track" not in told
     corpus = Corpus(tmp_path / "corpus")
     assert corpus.metadata.kind == "synthetic"
     assert max(len(row.glosses) for row in corpus.rows) <= 3
