@@ -17,13 +17,14 @@ from bench.record import (
     CurvePoint,
     CurveRecord,
     ExampleRecord,
+    KeypointTrack,
     NoteRecord,
     Provenance,
     Record,
     Utterance,
 )
 from bench.systems import System
-from distill.corpus.check import frame_rates
+from distill.corpus.check import frame_rates, warnings
 from distill.corpus.schema import ClipRow
 from distill.corpus.store import Corpus
 
@@ -46,6 +47,8 @@ def corpus_record(corpus: Corpus, origin: Provenance) -> CorpusRecord:
         signers={split: len({row.signer for row in corpus.split(split)}) for split in splits},
         frames={split: sum(row.frames for row in corpus.split(split)) for split in splits},
         fps=Counter(row.fps for row in corpus.rows).most_common(1)[0][0],
+        keypoint_track=KeypointTrack(name=metadata.track, **metadata.handicap) if metadata.track else None,
+        warnings=warnings(corpus),
         provenance=origin,
     )
 
@@ -117,7 +120,9 @@ def pictures(frames: np.ndarray | None, number: int = PICTURES, side: int = PICT
     return uris
 
 
-def notes(systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], origin: Provenance) -> list[Record]:
+def notes(
+    systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], runs: Sequence[Any], origin: Provenance
+) -> list[Record]:
     """What a reader has to know before believing a figure."""
     said: list[tuple[str, str]] = []
     split = rows[0].split
@@ -127,9 +132,9 @@ def notes(systems: Sequence[System], corpus: Corpus, rows: Sequence[ClipRow], or
     strangers = [system.name for system in systems if system.lineage.corpus and system.lineage.corpus != origin.corpus]
     if strangers:
         said.append(("warning", f"not trained on this corpus as it is now: {', '.join(strangers)}"))
+    for run in runs:
+        said.extend(("warning", f"training of {run.recipe.name}: {text}") for text in run.summary.get("warnings", []))
     rates = frame_rates(rows)
-    if len(rates) > 1:
-        said.append(("warning", f"clips have several frame rates: {', '.join(rates)}"))
     others = [
         f"{system.name} ({system.contract.fps:g}/s)"
         for system in systems

@@ -86,7 +86,7 @@ def measure(
     records.extend(compare(systems, found))
     records.extend(curve_record(run, origin) for run in runs)
     records.extend(example_records(corpus, rows, options.examples, readings, origin))
-    records.extend(notes(systems, corpus, rows, origin))
+    records.extend(notes(systems, corpus, rows, runs, origin))
     return records
 
 

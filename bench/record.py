@@ -192,6 +192,14 @@ class ComparisonRecord(_Strict):
     provenance: Provenance
 
 
+class KeypointTrack(_Strict):
+    """What the keypoints of a composed corpus show. `noise` and `lost` are None where no tracker was imitated."""
+
+    name: str  # full: all that was recorded; hard: wrists and finger tips through a poor tracker
+    noise: float | None = None  # standard deviation of a point, in hand lengths
+    lost: float | None = None  # share of the time that a hand is lost
+
+
 class CorpusRecord(_Strict):
     """What the clips are."""
 
@@ -205,6 +213,8 @@ class CorpusRecord(_Strict):
     signers: dict[str, int]  # per split
     frames: dict[str, int]
     fps: float
+    keypoint_track: KeypointTrack | None = None
+    warnings: list[str] = []  # of `signedge corpus check`
     provenance: Provenance
 
 

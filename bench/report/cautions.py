@@ -113,6 +113,32 @@ def _corpus(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[
     ]
 
 
+def _corpus_check(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    """What `signedge corpus check` warned of."""
+    return [
+        Caution(f"Corpus '{record.name}'", _sentence(warning))
+        for record in records
+        if isinstance(record, CorpusRecord)
+        for warning in record.warnings
+    ]
+
+
+def _hard_track(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    """A handicap that was made: what a student regains of it, it need not gain on a real tracker."""
+    tracks = [record.keypoint_track for record in records if isinstance(record, CorpusRecord)]
+    if not any(system.modality == "keypoints" for system in cast.systems.values()):
+        return []
+    return [
+        Caution(
+            "Key points made poor",
+            f"Skeleton students read the {formats.track(track)}. That handicap is imitated, so what they lose by it, "
+            "or regain by distillation, is not measured on a real tracker.",
+        )
+        for track in tracks
+        if track and track.name == "hard"
+    ]
+
+
 def _open_intervals(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     """Only where a gain was claimed: a distillation whose paired interval includes 0."""
     return [
@@ -230,6 +256,8 @@ _RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Caution]], ..
     _mixed,
     _notes,
     _corpus,
+    _hard_track,
+    _corpus_check,
     _runtimes,
     _pose,
     _open_intervals,

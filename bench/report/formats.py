@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from bench.record import KeypointTrack
+
 MISSING = "–"
 _THIN = "\u202f"  # narrow no-break space: groups digits and sets units off
 _MINUS = "\u2212"
@@ -93,6 +95,13 @@ def plural(count: int, noun: str) -> str:
     """`1 clip`, `2 clips`, `3 glosses`."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{whole(count)} {noun}{ending}"
+
+
+def track(shown: KeypointTrack) -> str:
+    """`full track`, or `hard track: ...` with how poor its tracker was."""
+    poor = [] if shown.noise is None else [f"each point off by {significant(shown.noise, 2)} hand lengths (deviation)"]
+    poor += [] if shown.lost is None else [f"each hand lost {shown.lost:.0%} of the time".replace("%", " %")]
+    return f"{shown.name} track{f': {listing(poor)}' if poor else ''}"
 
 
 def listing(words: list[str]) -> str:

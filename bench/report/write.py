@@ -93,7 +93,7 @@ def _environment(**options: Any) -> Environment:
         lstrip_blocks=True,
         **options,
     )
-    names = ("signed", "ratio", "whole", "duration", "plural")
+    names = ("signed", "ratio", "whole", "duration", "plural", "track")
     environment.filters |= {name: getattr(formats, name) for name in names}
     environment.globals |= {"signed_span": formats.signed_span}
     return environment

@@ -35,10 +35,11 @@ class CorpusMetadata(BaseModel):
         return str(self._composed().get("track", ""))
 
     @property
-    def handicap(self) -> dict[str, Any]:
-        """What made the hard track poor (`fingertips.Handicap` as a mapping); empty on any other track."""
-        handicap = self._composed().get("handicap") if self.track == "hard" else None
-        return handicap if isinstance(handicap, dict) else {}
+    def handicap(self) -> dict[str, float]:
+        """What made the hard track poor, as `fingertips.Handicap` explains it: noise, lost. Empty on other tracks."""
+        made = self._composed().get("handicap") if self.track == "hard" else None
+        told = made if isinstance(made, dict) else {}
+        return {name: told[name] for name in ("noise", "lost") if isinstance(told.get(name), int | float)}
 
     def _composed(self) -> dict[str, Any]:
         config = self.generator.get("config") if self.kind == "composed" else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import shutil
 
 import numpy as np
 import pytest
 from bench_stage import TRKD, write_corpus, write_engine, write_run
 
 from bench.accuracy import difference, judge, wer_result
-from bench.context import notes, pictures
+from bench.context import corpus_record, notes, pictures
 from bench.latency import Timing, TimingPlan
 from bench.measure import (
     Options,
@@ -28,11 +30,13 @@ from bench.record import (
     CorpusRecord,
     CurveRecord,
     ExampleRecord,
+    KeypointTrack,
     NoteRecord,
     SystemRecord,
     read_records,
     write_records,
 )
+from distill.corpus.check import warnings
 from runtime.errors import BadInput
 
 QUICK = TimingPlan(window=1, repeats=1, min_samples=2, max_samples=2, max_warmup=4, tolerance=1e9, pause=0, drift=1e9)
@@ -84,15 +88,13 @@ def test_clips_at_another_frame_rate_than_that_of_training_are_noted(stage, tmp_
     origin = provenance("signedge bench")
 
     def texts():
-        return [note.text for note in notes(systems, corpus, corpus.split("test"), origin)]
+        return [note.text for note in notes(systems, corpus, corpus.split("test"), [], origin)]
 
     assert not any("frame rate" in text for text in texts())
     for row in corpus.rows:
         row.fps = 25.0
     (text,) = [text for text in texts() if "frame rate" in text]
     assert text == "trained at another frame rate than the clips' 25/s: 1-fp32 (12.5/s)"
-    corpus.rows[0].fps = 12.5
-    assert "clips have several frame rates: 12.5/s, 25/s" in texts()
 
 
 def of(records, kind):
@@ -157,6 +159,9 @@ def test_the_corpus_and_each_runs_curve_are_recorded(records, stage):
     (corpus,) = of(records, CorpusRecord)
     assert (corpus.clips, corpus.glosses, corpus.signers) == ({"test": 6, "train": 2}, 4, {"test": 2, "train": 2})
     assert corpus.provenance.corpus == stage[0].fingerprint()
+    assert corpus.warnings == warnings(stage[0]) and corpus.keypoint_track is None
+    assert any(warning.startswith("dev: there are no clips") for warning in corpus.warnings)
+    assert any("signed by people who also sign in train" in warning for warning in corpus.warnings)
     curves = {curve.run: curve for curve in of(records, CurveRecord)}
     assert list(curves) == ["big", "light", "light-taught"]
     assert [point.dev_wer for point in curves["light"].points] == [None, 90.0] and curves["light"].seconds == 3
@@ -205,6 +210,30 @@ def test_limits_and_strange_corpora_become_notes(stage, tmp_path):
     notes = [note.text for note in of(measure(systems, other, options(limit_clips=2), opened, command="x"), NoteRecord)]
     assert any("2 of the 4 clips" in note for note in notes)
     assert any("not trained on this corpus" in note and "big-fp32" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("track", "expected"),
+    [
+        ("full", KeypointTrack(name="full")),
+        ("hard", KeypointTrack(name="hard", noise=0.12, lost=0.15)),
+    ],
+)
+def test_the_track_of_a_composed_corpus_is_recorded(stage, tmp_path, track, expected):
+    corpus = write_corpus(tmp_path / "corpus", clips=1)
+    config = {"track": track, "handicap": {"noise": 0.12, "lost": 0.15, "spell": [4, 15]}}
+    corpus.metadata = corpus.metadata.model_copy(update={"kind": "composed", "generator": {"config": config}})
+    assert corpus_record(corpus, provenance("x")).keypoint_track == expected
+
+
+def test_what_a_training_was_warned_of_becomes_a_note(stage, tmp_path):
+    corpus, engines, runs = stage
+    shutil.copytree(runs[1], tmp_path / "light")
+    summary = json.loads((tmp_path / "light/run.json").read_text())
+    (tmp_path / "light/run.json").write_text(json.dumps(summary | {"warnings": ["meant for the hard track"]}))
+    systems, opened = open_all(engines[1:2], [], [tmp_path / "light", runs[0]], 1)
+    texts = [note.text for note in notes(systems, corpus, corpus.split("test"), opened, provenance("x"))]
+    assert texts.count("training of light: meant for the hard track") == 1
 
 
 def test_a_measured_pose_estimator_is_stated(stage, tmp_path):

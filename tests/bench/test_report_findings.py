@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import report_records as made_up
 
@@ -10,9 +13,11 @@ from bench.record import (
     CorpusRecord,
     CurveRecord,
     Interval,
+    KeypointTrack,
     Record,
     RefusalRecord,
     SystemRecord,
+    read_records,
 )
 from bench.report import formats
 from bench.report.cast import gather_cast
@@ -278,6 +283,37 @@ def test_a_development_split_and_composed_sentences_are_called_so(records: list[
             record = record.model_copy(update={"corpus_kind": "composed"})
         changed.append(record)
     assert {"Not the test split", "Composed sentences"} <= set(leads(view(changed)))
+
+
+def with_corpus(records: list[Record], **update: object) -> list[Record]:
+    """The records with some fields of the corpus replaced."""
+    return [r.model_copy(update=update) if isinstance(r, CorpusRecord) else r for r in records]
+
+
+def test_what_the_check_of_the_corpus_warned_of_is_cautioned(records: list[Record]) -> None:
+    told = ["dev: there are no clips", "test: never in train, so they cannot be recognised: OTHER"]
+    found = [c.text for c in view(with_corpus(records, warnings=told)).cautions if c.lead == "Corpus 'synthetic-demo'"]
+    assert found == [f"{text[0].upper()}{text[1:]}." for text in told]
+
+
+def test_the_track_of_the_keypoints_is_told(records: list[Record]) -> None:
+    hard = with_corpus(records, keypoint_track=KeypointTrack(name="hard", noise=0.12, lost=0.15))
+    words = "hard track: each point off by 0.12 hand lengths (deviation) and each hand lost 15 % of the time"
+    assert words in text_of(view(hard), "Key points made poor")
+    full = view(with_corpus(records, keypoint_track=KeypointTrack(name="full")))
+    assert "Key points made poor" not in leads(full)
+    assert all(f"This is the {words}." in text for text in (page(view(hard)), markdown(view(hard))))
+    assert all("This is the full track." in text for text in (page(full), markdown(full)))
+    assert "This is the" not in page(view(records))
+    frames = [r for r in hard if getattr(r, "modality", "") != "keypoints" and r.kind != "comparison"]
+    assert "Key points made poor" not in leads(view(frames))
+
+
+def test_records_from_before_tracks_and_warnings_are_read(records: list[Record], tmp_path: Path) -> None:
+    corpus = next(r for r in records if isinstance(r, CorpusRecord))
+    old = corpus.model_dump(mode="json", exclude={"keypoint_track", "warnings"})
+    (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
+    assert read_records(tmp_path / "old.jsonl") == [corpus]
 
 
 def test_a_second_seed_and_a_measured_pose_estimator_end_their_warnings(records: list[Record]) -> None:

@@ -37,6 +37,14 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "signer0" in result["warnings"][0]
 
 
+def test_check_warns_of_splits_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = small_corpus(tmp_path / "corpus")
+    edit_rows(folder, clip4={"split": "train"}, clip5={"split": "train"})
+    assert main(["corpus", "check", str(folder)]) == 0
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [line.split()[1] for line in warned] == ["dev:", "test:"]
+
+
 def test_check_of_what_is_no_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["corpus", "check", str(tmp_path)]) == 2
     assert "not a corpus folder" in capsys.readouterr().err
