@@ -1,0 +1,655 @@
+"""libsignedge from Python: models, streams, decoding. ctypes, numpy in, nothing copied that need not be.
+
+    from runtime import Model
+    model = Model("out/demo/engines/lrinet-crkd.int8.x86-cpu")
+    print(model.recognise(frames))                 # a whole clip: (T,H,W,3) uint8 RGB
+
+    stream = model.stream()                        # or live
+    for number, frame in enumerate(camera):
+        stream.push(frame, time_ns=number * 40_000_000)
+        stream.step()
+        for gloss in stream.poll():
+            print(gloss.text, gloss.start, gloss.end, "final" if gloss.final else "may change")
+
+Standard library and numpy only, Python 3.8 and later: this file, errors.py and the library are enough on a device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import importlib.util
+import os
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from runtime.errors import BadInput, SignedgeError
+
+ABI_VERSION = 1
+WHOLE_CLIP = 0xFFFFFFFF
+LIBRARY_VARIABLE = "SIGNEDGE_LIBRARY"
+GREEDY, BEAM = 0, 1
+BLOCK, REFUSE, DROP_OLDEST = 0, 1, 2
+RGB, BGR, GRAY, NV12, I420 = 1, 2, 3, 4, 5
+BT601, BT709, BT601_FULL = 0, 1, 2
+_KEYPOINTS = 2
+_OK, _INVALID_ARGUMENT, _BAD_FILE, _NO_BACKEND, _QUEUE_FULL = 0, 1, 2, 3, 7
+_FINAL = 1
+_LOG = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
+
+
+class LibraryError(SignedgeError):
+    """libsignedge refused a call. `status` is its `signedge_status`, the message its own words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class QueueFull(LibraryError):
+    """The stream's queue is full and it was told to refuse: step it, then push the frame again."""
+
+
+class _Sized(Structure):
+    """A struct that starts with its size, as all of the header's do."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(struct_size=ctypes.sizeof(type(self)), **values)
+
+
+class ModelOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("threads", c_int32),
+        ("backend", c_char_p),
+        ("library", c_char_p),
+        ("log", _LOG),
+        ("log_user", c_void_p),
+    ]
+
+
+class ModelInfo(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("input", c_int32),
+        ("width", c_uint32),
+        ("height", c_uint32),
+        ("joints", c_uint32),
+        ("classes", c_uint32),
+        ("frame_stride", c_uint32),
+        ("lookahead", c_int32),
+        ("chunk", c_uint32),
+        ("shift", c_uint32),
+        ("reserved", c_uint32),
+        ("fps", c_double),
+    ]
+
+
+class DecoderOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("kind", c_int32),
+        ("beam_width", c_uint32),
+        ("top_k", c_uint32),
+        ("class_threshold", c_float),
+        ("beam_threshold", c_float),
+        ("nbest", c_uint32),
+        ("lm", c_void_p),
+        ("lm_weight", c_float),
+        ("gloss_bonus", c_float),
+        ("hot_words", POINTER(c_char_p)),
+        ("hot_boosts", POINTER(c_float)),
+        ("hot_count", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class GlossItem(Structure):
+    _fields_ = [
+        ("id", c_uint32),
+        ("flags", c_uint32),
+        ("start_ns", c_int64),
+        ("end_ns", c_int64),
+        ("start_step", c_uint64),
+        ("end_step", c_uint64),
+        ("confidence", c_float),
+        ("stability", c_float),
+    ]
+
+
+class StreamOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("chunk", c_uint32),
+        ("shift", c_uint32),
+        ("lookahead", c_uint32),
+        ("queue", c_uint32),
+        ("when_full", c_int32),
+        ("resample", c_int32),
+        ("joints", c_uint32),
+        ("joint_names", POINTER(c_char_p)),
+        ("decoder", POINTER(DecoderOptions)),
+    ]
+
+
+class Frame(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("format", c_int32),
+        ("width", c_uint32),
+        ("height", c_uint32),
+        ("timestamp_ns", c_int64),
+        ("planes", c_void_p * 3),
+        ("strides", c_uint32 * 3),
+        ("colour", c_int32),
+        ("crop_x", c_uint32),
+        ("crop_y", c_uint32),
+        ("crop_width", c_uint32),
+        ("crop_height", c_uint32),
+    ]
+
+
+class Keypoints(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("joints", c_uint32),
+        ("points", c_void_p),
+        ("timestamp_ns", c_int64),
+        ("x_scale", c_float),
+        ("y_scale", c_float),
+    ]
+
+
+class StatisticsItem(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("frames_waiting", c_uint32),
+        ("frames_pushed", c_uint64),
+        ("frames_dropped", c_uint64),
+        ("frames_skipped", c_uint64),
+        ("frames_repeated", c_uint64),
+        ("runs", c_uint64),
+        ("retractions", c_uint64),
+        ("prepare_ns", c_uint64),
+        ("run_ns", c_uint64),
+        ("decode_ns", c_uint64),
+        ("last_run_ns", c_uint64),
+        ("real_time_factor", c_double),
+    ]
+
+
+class Gloss(NamedTuple):
+    """A recognised gloss; times in seconds on the clock of the frames (0 from a decoder alone), steps since the start."""
+
+    text: str
+    start: float
+    end: float
+    start_step: int
+    end_step: int
+    confidence: float
+    stability: float
+    final: bool
+
+
+def library_path() -> str:
+    """Where libsignedge is: $SIGNEDGE_LIBRARY, beside this file, where `make runtime` builds it, or the system's."""
+    given = os.environ.get(LIBRARY_VARIABLE)
+    if given:
+        return given
+    here = Path(__file__).resolve().parent
+    for folder in (here, here.parent / "build" / "runtime"):
+        for candidate in (folder / "libsignedge.so", folder / "libsignedge.so.1"):
+            if candidate.exists():
+                return str(candidate)
+    return "libsignedge.so.1"
+
+
+def backend_library(backend: str) -> Optional[str]:
+    """The shared library of a backend's Python wheel, None when it is not installed (the system's may serve then)."""
+    package, pattern = {
+        "onnxruntime": ("onnxruntime", "capi/libonnxruntime.so*"),
+        "openvino": ("openvino", "libs/libopenvino_c.so*"),
+    }.get(backend, (None, None))
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or not spec.submodule_search_locations or pattern is None:
+        return None
+    found = sorted(glob.glob(os.path.join(spec.submodule_search_locations[0], pattern)))
+    return found[0] if found else None
+
+
+_loaded: Dict[str, Any] = {}
+
+
+def _library() -> Any:
+    path = library_path()
+    if path not in _loaded:
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as error:
+            raise BadInput(f"libsignedge was not found ({error}); build it with: make runtime") from error
+        _declare(library)
+        if library.signedge_abi_version() < ABI_VERSION:
+            raise BadInput(f"{path} is older than this binding: build it again with: make runtime")
+        _loaded[path] = library
+    return _loaded[path]
+
+
+def _declare(library: Any) -> None:
+    handle, out = c_void_p, POINTER(c_void_p)
+    text = [c_char_p, c_uint32, POINTER(c_uint32)]
+    items = [c_void_p, c_uint32, c_uint32, POINTER(c_uint32)]
+    signatures = {
+        "capabilities": text,
+        "model_open": [c_char_p, POINTER(ModelOptions), out],
+        "model_message": [handle, *text],
+        "model_get_info": [handle, POINTER(ModelInfo)],
+        "model_run": [handle, c_void_p, c_uint32, c_uint32, c_void_p, c_uint64],
+        "lm_open": [c_char_p, out],
+        "lm_message": [handle, *text],
+        "decoder_create": [POINTER(c_char_p), c_uint32, POINTER(DecoderOptions), out],
+        "decoder_message": [handle, *text],
+        "decoder_push": [handle, c_void_p, c_uint32],
+        "decoder_finish": [handle],
+        "decoder_poll": [handle, *items],
+        "decoder_nbest": [handle, c_uint32, *items, POINTER(c_double)],
+        "decoder_reset": [handle],
+        "stream_create": [handle, POINTER(StreamOptions), out],
+        "stream_message": [handle, *text],
+        "stream_push_frame": [handle, POINTER(Frame)],
+        "stream_push_keypoints": [handle, POINTER(Keypoints)],
+        "stream_step": [handle],
+        "streams_step": [POINTER(c_void_p), c_uint32],
+        "stream_finish": [handle],
+        "stream_poll": [handle, *items],
+        "stream_nbest": [handle, c_uint32, *items, POINTER(c_double)],
+        "stream_reset": [handle],
+        "stream_get_statistics": [handle, POINTER(StatisticsItem)],
+    }
+    for name, arguments in signatures.items():
+        function = getattr(library, "signedge_" + name)
+        function.argtypes, function.restype = arguments, c_int32
+    for name in ("model_destroy", "lm_destroy", "decoder_destroy", "stream_destroy"):
+        function = getattr(library, "signedge_" + name)
+        function.argtypes, function.restype = [handle], None
+    for name in ("model_gloss", "model_joint"):
+        function = getattr(library, "signedge_" + name)
+        function.argtypes, function.restype = [handle, c_uint32], c_char_p
+    for name in ("model_contract", "model_backend"):
+        function = getattr(library, "signedge_" + name)
+        function.argtypes, function.restype = [handle], c_char_p
+    library.signedge_abi_version.restype = c_uint32
+    library.signedge_version.restype = c_char_p
+    library.signedge_status_name.argtypes, library.signedge_status_name.restype = [c_int32], c_char_p
+
+
+def _copied(function: Callable[..., int], *handle: Any) -> str:
+    needed = c_uint32()
+    function(*handle, None, 0, byref(needed))
+    buffer = ctypes.create_string_buffer(max(1, needed.value))
+    function(*handle, buffer, len(buffer), None)
+    return buffer.value.decode("utf-8", "replace")
+
+
+def capabilities() -> str:
+    """What the library can do here, as JSON: backends with their versions, instruction set, decoders, pixel formats."""
+    return _copied(_library().signedge_capabilities)
+
+
+class _Handle:
+    """A handle of the library: checks statuses, raises its messages, destroys it in the end."""
+
+    _kind = ""
+
+    def __init__(self) -> None:
+        self._library = _library()
+        self._handle = c_void_p()
+
+    def _create(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._library, "signedge_" + function)(*arguments, byref(self._handle))
+        try:
+            self._check(status)
+        except SignedgeError:
+            self.close()
+            raise
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        if not self._handle:
+            raise BadInput(f"this {self._kind} was closed")
+        self._check(getattr(self._library, f"signedge_{function}")(self._handle, *arguments))
+
+    def _check(self, status: int) -> None:
+        if status != _OK:
+            message = _copied(getattr(self._library, f"signedge_{self._kind}_message"), self._handle)
+            message = message or self._library.signedge_status_name(status).decode()
+            if status in (_INVALID_ARGUMENT, _BAD_FILE, _NO_BACKEND):
+                raise BadInput(message)
+            raise (QueueFull if status == _QUEUE_FULL else LibraryError)(status, message)
+
+    def close(self) -> None:
+        """Free it now; it is freed anyway when nothing refers to it any more."""
+        if getattr(self, "_handle", None):
+            getattr(self._library, f"signedge_{self._kind}_destroy")(self._handle)
+            self._handle = c_void_p()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _items(self, function: str, glosses: Sequence[str], *before: Any, after: Tuple[Any, ...] = ()) -> List[Gloss]:
+        found: List[Gloss] = []
+        room, count = 64, c_uint32()
+        while True:
+            items = (GlossItem * room)()
+            self._call(function, *before, items, ctypes.sizeof(GlossItem), room, byref(count), *after)
+            taken = [_gloss(item, glosses) for item in items[: min(room, count.value)]]
+            if count.value <= room:
+                return found + taken
+            # What was final was taken and will not come again; nothing else is.
+            found += [gloss for gloss in taken if gloss.final] if not before else []
+            room = count.value
+
+
+def _gloss(item: GlossItem, glosses: Sequence[str]) -> Gloss:
+    return Gloss(
+        glosses[item.id],
+        item.start_ns * 1e-9,
+        item.end_ns * 1e-9,
+        item.start_step,
+        item.end_step,
+        item.confidence,
+        item.stability,
+        bool(item.flags & _FINAL),
+    )
+
+
+def _strings(texts: Sequence[str]) -> Any:
+    return (c_char_p * len(texts))(*[text.encode() for text in texts])
+
+
+class LanguageModel(_Handle):
+    """An n-gram model over glosses from an ARPA file, for beam search. May serve many streams."""
+
+    _kind = "lm"
+
+    def __init__(self, path: Union[str, Path]) -> None:
+        super().__init__()
+        self._create("lm_open", os.fsencode(path))
+
+
+class Decoding(NamedTuple):
+    """How log-probabilities become glosses; 0 takes the library's default. `beam_width` 1 or more means beam search."""
+
+    beam_width: int = 0
+    top_k: int = 0
+    class_threshold: float = 0.0
+    beam_threshold: float = 0.0
+    nbest: int = 0
+    lm: Optional[LanguageModel] = None
+    lm_weight: float = 0.0
+    gloss_bonus: float = 0.0
+    hot_words: Mapping[str, float] = {}
+
+    def options(self) -> Tuple[DecoderOptions, Any]:
+        """The struct, and what must live as long as it does."""
+        words = _strings(list(self.hot_words))
+        boosts = (c_float * len(self.hot_words))(*self.hot_words.values())
+        return DecoderOptions(
+            kind=BEAM if self.beam_width else GREEDY,
+            beam_width=self.beam_width,
+            top_k=self.top_k,
+            class_threshold=self.class_threshold,
+            beam_threshold=self.beam_threshold,
+            nbest=self.nbest,
+            lm=self.lm._handle if self.lm else None,
+            lm_weight=self.lm_weight,
+            gloss_bonus=self.gloss_bonus,
+            hot_words=words,
+            hot_boosts=boosts,
+            hot_count=len(self.hot_words),
+        ), (words, boosts)
+
+
+class Decoder(_Handle):
+    """CTC decoding of log-probabilities (steps, classes) that come from anywhere. glosses[0] is the blank."""
+
+    _kind = "decoder"
+
+    def __init__(self, glosses: Sequence[str], decoding: Decoding = Decoding()) -> None:
+        super().__init__()
+        self.glosses = tuple(glosses)
+        self._lm = decoding.lm
+        options, alive = decoding.options()
+        self._create("decoder_create", _strings(self.glosses), len(self.glosses), byref(options))
+        del alive
+
+    def push(self, log_probs: np.ndarray) -> None:
+        """(steps, classes) float32, the next ones."""
+        log_probs = np.ascontiguousarray(log_probs, dtype=np.float32)
+        if log_probs.ndim != 2 or log_probs.shape[1] != len(self.glosses):
+            raise BadInput(f"log-probabilities must be (steps, {len(self.glosses)}); these are {log_probs.shape}")
+        self._call("decoder_push", log_probs.ctypes.data, len(log_probs))
+
+    def finish(self) -> None:
+        """No more steps: everything becomes final."""
+        self._call("decoder_finish")
+
+    def poll(self) -> List[Gloss]:
+        """The glosses that became final since the last poll, then those that may still change."""
+        return self._items("decoder_poll", self.glosses)
+
+    def nbest(self, rank: int) -> Tuple[float, List[Gloss]]:
+        """After `finish`: score (log) and glosses of a hypothesis, 0 is the best."""
+        score = c_double()
+        glosses = self._items("decoder_nbest", self.glosses, rank, after=(byref(score),))
+        return score.value, glosses
+
+    def reset(self) -> None:
+        """Forget everything: ready for the next clip."""
+        self._call("decoder_reset")
+
+
+class Model(_Handle):
+    """An engine, opened and checked. Threads may share it.
+
+    `path` is an engine folder or a bare ONNX file with a contract; `threads` inside one run, 0: all cores; `backend`
+    None: the one the engine was made for; `library`: path of the backend's shared library, None: that of its Python
+    wheel if it is installed, else the system's. Raises `BadInput` that says what is wrong.
+    """
+
+    _kind = "model"
+
+    def __init__(
+        self,
+        path: Union[str, Path],
+        threads: int = 0,
+        backend: Optional[str] = None,
+        library: Optional[str] = None,
+        log: Optional[Callable[[int, str], None]] = None,
+    ) -> None:
+        super().__init__()
+        library = library or backend_library(backend or "onnxruntime")
+        self._log = _LOG(lambda _, level, words: log(level, words.decode("utf-8", "replace")) if log else None)
+        options = ModelOptions(
+            threads=threads,
+            backend=backend.encode() if backend else None,
+            library=os.fsencode(library) if library else None,
+            log=self._log if log else _LOG(),
+        )
+        self._create("model_open", os.fsencode(path), byref(options))
+        self.info = ModelInfo()
+        self._call("model_get_info", byref(self.info))
+        name, joint = self._library.signedge_model_gloss, self._library.signedge_model_joint
+        self.glosses = tuple(name(self._handle, i).decode() for i in range(self.info.classes))
+        self.layout = tuple(joint(self._handle, i).decode() for i in range(self.info.joints))
+        self.contract: str = self._library.signedge_model_contract(self._handle).decode()
+        self.backend: str = self._library.signedge_model_backend(self._handle).decode()
+
+    @property
+    def modality(self) -> str:
+        """`rgb` or `keypoints`."""
+        return "keypoints" if self.info.input == _KEYPOINTS else "rgb"
+
+    def run(self, x: np.ndarray, steps: int) -> np.ndarray:
+        """The network alone: prepared input (B,T',...) float32 -> log-probabilities (B,steps,K)."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        log_probs = np.empty((len(x), steps, self.info.classes), dtype=np.float32)
+        status = self._library.signedge_model_run(
+            self._handle, x.ctypes.data, x.shape[0], x.shape[1], log_probs.ctypes.data, log_probs.size
+        )
+        if status != _OK:
+            raise LibraryError(status, f"{self._library.signedge_status_name(status).decode()} for input {x.shape}")
+        return log_probs
+
+    def stream(
+        self,
+        chunk: int = 0,
+        shift: int = 0,
+        lookahead: int = 0,
+        queue: int = 0,
+        when_full: int = BLOCK,
+        resample: bool = False,
+        joint_names: Sequence[str] = (),
+        decoding: Decoding = Decoding(),
+    ) -> Stream:
+        """A stream of this model; the options are `signedge_stream_options`'s, 0 takes the engine's or the default."""
+        decoder, alive = decoding.options()
+        options = StreamOptions(
+            chunk=chunk,
+            shift=shift,
+            lookahead=lookahead,
+            queue=queue,
+            when_full=when_full,
+            resample=resample,
+            joints=len(joint_names),
+            joint_names=_strings(joint_names),
+            decoder=ctypes.pointer(decoder),
+        )
+        stream = Stream(self, options, decoding.lm)
+        del alive
+        return stream
+
+    def recognise(
+        self,
+        frames: Optional[np.ndarray] = None,
+        keypoints: Optional[np.ndarray] = None,
+        decoding: Decoding = Decoding(),
+    ) -> List[str]:
+        """The glosses of one clip: frames (T,H,W,3) uint8 RGB or keypoints (T,V,3), whichever the model reads."""
+        given = keypoints if self.modality == "keypoints" else frames
+        if given is None:
+            raise BadInput(f"this model reads {self.modality}; the clip has none")
+        stream = self.stream(chunk=WHOLE_CLIP, decoding=decoding)
+        for number, frame in enumerate(given):
+            stream.push(frame, round(number * 1e9 / self.info.fps))
+        stream.finish()
+        stream.step()
+        return [gloss.text for gloss in stream.poll()]
+
+
+class Stream(_Handle):
+    """One signer in front of one camera, or one clip. Made by `Model.stream`; belongs to one thread at a time."""
+
+    _kind = "stream"
+
+    def __init__(self, model: Model, options: StreamOptions, lm: Optional[LanguageModel] = None) -> None:
+        super().__init__()
+        self.model = model
+        self._lm = lm
+        self._create("stream_create", model._handle, byref(options))
+        self._frame, self._points = Frame(), Keypoints()
+
+    def push(self, frame: np.ndarray, time_ns: int, pixels: int = RGB) -> None:
+        """Give a frame (H,W,3) uint8 (RGB or BGR; (H,W) for GRAY), or keypoints (V,3) float32, taken at `time_ns`."""
+        if self.model.modality == "keypoints":
+            self._push_keypoints(frame, time_ns)
+            return
+        shape = (3,) if pixels in (RGB, BGR) else ()
+        if frame.dtype != np.uint8 or frame.ndim != 2 + len(shape) or frame.shape[2:] != shape:
+            raise BadInput(
+                f"a frame must be (height,width,3) uint8, or (height,width) when gray; this is {frame.shape} {frame.dtype}"
+            )
+        if frame.strides[1:] != ((3, 1) if shape else (1,)) or frame.strides[0] < 0:
+            frame = np.ascontiguousarray(frame)
+        self.push_planes([frame], frame.shape[1], frame.shape[0], time_ns, pixels)
+
+    def push_planes(
+        self,
+        planes: Sequence[np.ndarray],
+        width: int,
+        height: int,
+        time_ns: int,
+        pixels: int,
+        colour: int = BT601,
+        crop: Tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> None:
+        """Give a frame by its planes, each a 2-D (or packed 3-D) uint8 array whose rows may be apart. Nothing is copied."""
+        given = self._frame
+        given.format, given.width, given.height, given.timestamp_ns, given.colour = (
+            pixels,
+            width,
+            height,
+            time_ns,
+            colour,
+        )
+        given.crop_x, given.crop_y, given.crop_width, given.crop_height = crop
+        for i in range(3):
+            given.planes[i] = planes[i].ctypes.data if i < len(planes) else None
+            given.strides[i] = planes[i].strides[0] if i < len(planes) else 0
+        self._call("stream_push_frame", byref(given))
+
+    def _push_keypoints(self, points: np.ndarray, time_ns: int) -> None:
+        points = np.ascontiguousarray(points, dtype=np.float32)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise BadInput(f"keypoints of a frame must be (joints, 3): x, y, confidence; these are {points.shape}")
+        given = self._points
+        given.joints, given.points, given.timestamp_ns = len(points), points.ctypes.data, time_ns
+        self._call("stream_push_keypoints", byref(given))
+
+    def step(self) -> None:
+        """Run the network as often as the waiting frames allow, and decode."""
+        self._call("stream_step")
+
+    def finish(self) -> None:
+        """No more frames will come: the next step runs what is left and makes everything final."""
+        self._call("stream_finish")
+
+    def poll(self) -> List[Gloss]:
+        """The glosses that became final since the last poll, then those that may still change."""
+        return self._items("stream_poll", self.model.glosses)
+
+    def nbest(self, rank: int) -> Tuple[float, List[Gloss]]:
+        """After the end: score (log) and glosses of a hypothesis, 0 is the best."""
+        score = c_double()
+        glosses = self._items("stream_nbest", self.model.glosses, rank, after=(byref(score),))
+        return score.value, glosses
+
+    def reset(self) -> None:
+        """Forget everything: ready for the next clip."""
+        self._call("stream_reset")
+
+    def statistics(self) -> Dict[str, Union[int, float]]:
+        """Frames pushed, dropped, skipped, repeated, waiting; runs, retractions; nanoseconds a stage; real-time factor."""
+        counts = StatisticsItem()
+        self._call("stream_get_statistics", byref(counts))
+        return {name: getattr(counts, name) for name, _ in StatisticsItem._fields_ if name != "struct_size"}
+
+
+def step_together(streams: Sequence[Stream]) -> None:
+    """Step streams of one model together: runs of equal length share a batch. Results are those of stepping each."""
+    if streams:
+        handles = (c_void_p * len(streams))(*[stream._handle for stream in streams])
+        streams[0]._check(streams[0]._library.signedge_streams_step(handles, len(streams)))

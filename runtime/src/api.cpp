@@ -1,0 +1,594 @@
+// The C boundary: handles, statuses and messages. Nothing is thrown past it.
+#include <cmath>
+#include <memory>
+#include <new>
+#include <stdexcept>
+
+#include "arpa.hpp"
+#include "decoder.hpp"
+#include "error.hpp"
+#include "image.hpp"
+#include "model.hpp"
+#include "stream.hpp"
+#include "structs.hpp"
+
+using namespace signedge;
+
+namespace {
+
+// The words of the last failure, in a place that needs no memory.
+struct Message {
+    char text[1024] = "";
+    void set(const char *words) noexcept { std::snprintf(text, sizeof text, "%s", words); }
+};
+
+template <typename Body>
+signedge_status guard(Message *message, Body body) noexcept {
+    signedge_status status = SIGNEDGE_INTERNAL;
+    const char *words = "an unknown fault";
+    try {
+        body();
+        return SIGNEDGE_OK;
+    } catch (const Error &error) {
+        status = error.status;
+        if (message) {
+            message->set(error.what());
+        }
+        return status;
+    } catch (const std::bad_alloc &) {
+        status = SIGNEDGE_OUT_OF_MEMORY;
+        words = "out of memory";
+    } catch (const std::length_error &) {
+        status = SIGNEDGE_OUT_OF_MEMORY;
+        words = "out of memory: a size is beyond what can be addressed";
+    } catch (const std::exception &error) {
+        if (message) {
+            message->set(error.what());
+        }
+        return status;
+    } catch (...) {
+    }
+    if (message) {
+        message->set(words);
+    }
+    return status;
+}
+
+signedge_status copy_text(const char *text, char *buffer, uint32_t capacity, uint32_t *needed) noexcept {
+    const size_t size = std::strlen(text) + 1;
+    if (buffer && capacity > 0) {
+        const size_t copied = std::min<size_t>(size - 1, capacity - 1);
+        std::memcpy(buffer, text, copied);
+        buffer[copied] = 0;
+    }
+    if (needed) {
+        *needed = static_cast<uint32_t>(size);
+    }
+    return !buffer && capacity > 0 ? SIGNEDGE_INVALID_ARGUMENT : SIGNEDGE_OK;
+}
+
+void need(const void *pointer, const char *name) {
+    if (!pointer) {
+        fail(SIGNEDGE_INVALID_ARGUMENT, "%s is NULL", name);
+    }
+}
+
+// Makes a handle, then what is in it: when that fails the handle stays, for its message.
+template <typename Handle, typename Fill>
+signedge_status create(Handle **handle, Fill fill) noexcept {
+    if (!handle) {
+        return SIGNEDGE_INVALID_ARGUMENT;
+    }
+    *handle = new (std::nothrow) Handle;
+    if (!*handle) {
+        return SIGNEDGE_OUT_OF_MEMORY;
+    }
+    return guard(&(*handle)->message, [&] { fill(**handle); });
+}
+
+std::string text(const char *given) { return given ? given : ""; }
+
+Log make_log(signedge_log_fn log, void *user) {
+    return [log, user](int32_t level, const char *message) {
+        if (log) {
+            log(user, level, message);
+        }
+    };
+}
+
+std::string escaped(const std::string &words) {
+    std::string out;
+    for (const char letter : words) {
+        if (letter == '"' || letter == '\\') {
+            out += '\\';
+        }
+        out += static_cast<unsigned char>(letter) < 0x20 ? ' ' : letter;
+    }
+    return out;
+}
+
+std::string capabilities() {
+    std::string json = "{\"abi_version\": " + std::to_string(SIGNEDGE_ABI_VERSION) + ", \"backends\": {";
+    for (const Backend *const *backend = backends; *backend; backend++) {
+        json += std::string(backend == backends ? "" : ", ") + "\"" + (*backend)->name + "\": ";
+        try {
+            json += "{\"available\": true, \"version\": \"" + escaped((*backend)->version("")) + "\"}";
+        } catch (const std::exception &error) {
+            json += "{\"available\": false, \"reason\": \"" + escaped(error.what()) + "\"}";
+        }
+    }
+    return json + "}, \"instruction_set\": \"" + image_instruction_set() +
+           "\", \"decoders\": [\"greedy\", \"beam\"], \"pixels\": [\"rgb\", \"bgr\", \"gray\", \"nv12\", \"i420\"]}";
+}
+
+}  // namespace
+
+// What the handles hold. A stream that failed to be made holds nothing but its message.
+struct signedge_model {
+    Message message;
+    std::shared_ptr<Model> model;
+    Model &use() const {
+        if (!model) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "the model did not open");
+        }
+        return *model;
+    }
+};
+
+struct signedge_lm {
+    Message message;
+    std::unique_ptr<LanguageModel> model;
+};
+
+struct signedge_decoder {
+    Message message;
+    std::unique_ptr<Decoder> decoder;
+    uint64_t classes = 0;
+    std::vector<Token> preview;
+    size_t taken = 0;
+    bool finished = false;
+    Decoder &use() const {
+        if (!decoder) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "the decoder was not created");
+        }
+        return *decoder;
+    }
+};
+
+struct signedge_stream {
+    Message message;
+    std::unique_ptr<Stream> stream;
+    std::shared_ptr<Model> model;
+    Stream &use() const {
+        if (!stream) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "the stream was not created");
+        }
+        return *stream;
+    }
+};
+
+namespace signedge {
+
+DecoderOptions resolve(const signedge_decoder_options *options) {
+    const signedge_decoder_options given = read_struct(options, "signedge_decoder_options");
+    DecoderOptions resolved;
+    const auto value = [](auto number, auto otherwise) { return number == 0 ? otherwise : number; };
+    resolved.kind = given.kind;
+    resolved.beam_width = value(given.beam_width, resolved.beam_width);
+    resolved.top_k = value(given.top_k, resolved.top_k);
+    resolved.nbest = value(given.nbest, resolved.nbest);
+    resolved.class_threshold = value(given.class_threshold, resolved.class_threshold);
+    resolved.beam_threshold = value(given.beam_threshold, resolved.beam_threshold);
+    resolved.lm_weight = value(given.lm_weight, resolved.lm_weight);
+    resolved.gloss_bonus = given.gloss_bonus;
+    if (given.lm) {
+        resolved.lm = given.lm->model.get();
+        if (!resolved.lm) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "the language model did not open");
+        }
+    }
+    for (uint32_t i = 0; i < given.hot_count; i++) {
+        need(given.hot_words, "hot_words");
+        need(given.hot_boosts, "hot_boosts");
+        need(given.hot_words[i], "a hot word");
+        resolved.hot_words.emplace_back(given.hot_words[i], given.hot_boosts[i]);
+    }
+    return resolved;
+}
+
+}  // namespace signedge
+
+namespace {
+
+StreamOptions resolve(const signedge_stream_options *options, const Contract &contract) {
+    const signedge_stream_options given = read_struct(options, "signedge_stream_options");
+    constexpr uint32_t longest = 1u << 20;
+    StreamOptions resolved;
+    const auto first = [](uint32_t a, uint32_t b, uint32_t c) { return a ? a : b ? b : c; };
+    const uint32_t stride = contract.frame_stride;
+    const auto whole_steps = [stride](uint32_t frames) { return (frames + stride - 1) / stride * stride; };
+    resolved.whole = given.chunk == SIGNEDGE_WHOLE_CLIP;
+    if (!resolved.whole) {
+        resolved.chunk = first(given.chunk, contract.chunk, whole_steps(256));
+        resolved.shift = first(given.shift, contract.shift, whole_steps(16));
+        const uint32_t promised = contract.lookahead > 0 ? whole_steps(static_cast<uint32_t>(contract.lookahead)) : 0;
+        resolved.lookahead = first(given.lookahead, promised, resolved.chunk / 2 / stride * stride);
+        resolved.queue = first(given.queue, 4 * std::min(resolved.shift, longest), 0);
+        if (std::max({resolved.chunk, resolved.shift, resolved.lookahead, resolved.queue}) > longest) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "chunk, shift, lookahead and queue may be %u frames at most", longest);
+        }
+    }
+    if (given.when_full < SIGNEDGE_WHEN_FULL_BLOCK || given.when_full > SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
+        fail(SIGNEDGE_INVALID_ARGUMENT, "when_full is %d, which is none of SIGNEDGE_WHEN_FULL_*", given.when_full);
+    }
+    resolved.when_full = given.when_full;
+    resolved.resample = given.resample != 0;
+    for (uint32_t i = 0; i < given.joints; i++) {
+        need(given.joint_names, "joint_names");
+        need(given.joint_names[i], "a joint name");
+        resolved.joint_names.emplace_back(given.joint_names[i]);
+    }
+    resolved.decoder = signedge::resolve(given.decoder);
+    return resolved;
+}
+
+void check_items(const signedge_gloss *glosses, uint32_t item_size, uint32_t capacity, const uint32_t *count) {
+    need(count, "count");
+    if (capacity > 0) {
+        need(glosses, "glosses");
+    }
+    if (capacity > 0 && (item_size < sizeof(uint32_t) || item_size > 4096 || item_size % alignof(signedge_gloss))) {
+        fail(SIGNEDGE_INVALID_ARGUMENT, "item_size is %u: give sizeof(signedge_gloss)", item_size);
+    }
+}
+
+signedge_gloss plain_gloss(const Token &token, uint32_t flags) {
+    signedge_gloss gloss{};
+    gloss.id = token.id;
+    gloss.flags = flags;
+    gloss.start_step = token.start;
+    gloss.end_step = token.end;
+    gloss.confidence = token.confidence;
+    gloss.stability = flags & SIGNEDGE_GLOSS_FINAL ? 1.0f : 0.5f;
+    return gloss;
+}
+
+void write_item(const Token &token, uint32_t flags, uint32_t index, signedge_gloss *glosses, uint32_t item_size) {
+    const signedge_gloss gloss = plain_gloss(token, flags);
+    std::memcpy(reinterpret_cast<uint8_t *>(glosses) + uint64_t{index} * item_size, &gloss,
+                std::min<size_t>(item_size, sizeof gloss));
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t signedge_abi_version(void) { return SIGNEDGE_ABI_VERSION; }
+
+const char *signedge_version(void) { return SIGNEDGE_VERSION; }
+
+const char *signedge_status_name(signedge_status status) {
+    switch (status) {
+        case SIGNEDGE_OK: return "SIGNEDGE_OK";
+        case SIGNEDGE_INVALID_ARGUMENT: return "SIGNEDGE_INVALID_ARGUMENT";
+        case SIGNEDGE_BAD_FILE: return "SIGNEDGE_BAD_FILE";
+        case SIGNEDGE_NO_BACKEND: return "SIGNEDGE_NO_BACKEND";
+        case SIGNEDGE_BACKEND_FAILED: return "SIGNEDGE_BACKEND_FAILED";
+        case SIGNEDGE_UNSUPPORTED: return "SIGNEDGE_UNSUPPORTED";
+        case SIGNEDGE_OUT_OF_MEMORY: return "SIGNEDGE_OUT_OF_MEMORY";
+        case SIGNEDGE_QUEUE_FULL: return "SIGNEDGE_QUEUE_FULL";
+        case SIGNEDGE_BAD_TIME: return "SIGNEDGE_BAD_TIME";
+        case SIGNEDGE_FINISHED: return "SIGNEDGE_FINISHED";
+        case SIGNEDGE_INTERNAL: return "SIGNEDGE_INTERNAL";
+        default: return "an unknown status";
+    }
+}
+
+signedge_status signedge_capabilities(char *buffer, uint32_t capacity, uint32_t *needed) {
+    signedge_status copied = SIGNEDGE_OK;
+    const signedge_status status =
+        guard(nullptr, [&] { copied = copy_text(capabilities().c_str(), buffer, capacity, needed); });
+    return status ? status : copied;
+}
+
+// --------------------------------------------------------------------------------------------------------- model ---
+
+signedge_status signedge_model_open(const char *path, const signedge_model_options *options, signedge_model **model) {
+    return create(model, [&](signedge_model &handle) {
+        need(path, "path");
+        const signedge_model_options given = read_struct(options, "signedge_model_options");
+        if (given.threads < 0 || given.threads > 1024) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "threads is %d: give 0 to 1024", given.threads);
+        }
+        handle.model = open_model(path, {given.threads, text(given.backend), text(given.library),
+                                         make_log(given.log, given.log_user)});
+    });
+}
+
+void signedge_model_destroy(signedge_model *model) { delete model; }
+
+signedge_status signedge_model_message(const signedge_model *model, char *buffer, uint32_t capacity, uint32_t *needed) {
+    return copy_text(model ? model->message.text : "out of memory", buffer, capacity, needed);
+}
+
+signedge_status signedge_model_get_info(const signedge_model *model, signedge_model_info *info) {
+    return guard(nullptr, [&] {
+        need(model, "model");
+        const Contract &contract = model->use().contract;
+        const bool rgb = contract.input == Contract::Input::rgb;
+        signedge_model_info values{};
+        values.input = rgb ? SIGNEDGE_INPUT_RGB : SIGNEDGE_INPUT_KEYPOINTS;
+        values.width = contract.width;
+        values.height = contract.height;
+        values.joints = static_cast<uint32_t>(contract.layout.size());
+        values.classes = static_cast<uint32_t>(contract.glosses.size());
+        values.frame_stride = contract.frame_stride;
+        values.lookahead = contract.lookahead;
+        values.chunk = contract.chunk;
+        values.shift = contract.shift;
+        values.fps = contract.fps;
+        write_struct(values, info, "signedge_model_info");
+    });
+}
+
+const char *signedge_model_gloss(const signedge_model *model, uint32_t id) {
+    const bool known = model && model->model && id < model->model->contract.glosses.size();
+    return known ? model->model->contract.glosses[id].c_str() : nullptr;
+}
+
+const char *signedge_model_joint(const signedge_model *model, uint32_t index) {
+    const bool known = model && model->model && index < model->model->contract.layout.size();
+    return known ? model->model->contract.layout[index].c_str() : nullptr;
+}
+
+const char *signedge_model_contract(const signedge_model *model) {
+    return model && model->model ? model->model->contract.text.c_str() : nullptr;
+}
+
+const char *signedge_model_backend(const signedge_model *model) {
+    return model && model->model ? model->model->backend.c_str() : nullptr;
+}
+
+signedge_status signedge_model_run(signedge_model *model, const float *input, uint32_t batch, uint32_t frames,
+                                   float *log_probs, uint64_t log_probs_values) {
+    return guard(nullptr, [&] {
+        need(model, "model");
+        need(input, "input");
+        need(log_probs, "log_probs");
+        const Contract &contract = model->use().contract;
+        const uint64_t edges = uint64_t{contract.padding.left} + contract.padding.right;
+        const uint64_t steps = frames > edges ? contract.steps(frames - edges) : 0;
+        if (batch == 0 || steps == 0 || batch * steps * contract.glosses.size() != log_probs_values) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames does not give %llu values", batch, frames,
+                 static_cast<unsigned long long>(log_probs_values));
+        }
+        if (batch > 1 && !model->model->session->batches()) {
+            fail(SIGNEDGE_UNSUPPORTED, "this engine takes one clip at a time");
+        }
+        model->model->session->run(input, batch, frames, log_probs, static_cast<int64_t>(steps));
+    });
+}
+
+// ------------------------------------------------------------------------------------------------------ decoding ---
+
+signedge_status signedge_lm_open(const char *path, signedge_lm **lm) {
+    return create(lm, [&](signedge_lm &handle) {
+        need(path, "path");
+        handle.model = LanguageModel::read(path);
+    });
+}
+
+void signedge_lm_destroy(signedge_lm *lm) { delete lm; }
+
+signedge_status signedge_lm_message(const signedge_lm *lm, char *buffer, uint32_t capacity, uint32_t *needed) {
+    return copy_text(lm ? lm->message.text : "out of memory", buffer, capacity, needed);
+}
+
+signedge_status signedge_decoder_create(const char *const *glosses, uint32_t classes,
+                                        const signedge_decoder_options *options, signedge_decoder **decoder) {
+    return create(decoder, [&](signedge_decoder &handle) {
+        need(glosses, "glosses");
+        if (classes < 2) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "%u classes: the blank and one gloss are needed at least", classes);
+        }
+        std::vector<std::string> table;
+        for (uint32_t i = 0; i < classes; i++) {
+            need(glosses[i], "a gloss");
+            table.emplace_back(glosses[i]);
+        }
+        handle.decoder = make_decoder(table, resolve(options));
+        handle.classes = classes;
+    });
+}
+
+void signedge_decoder_destroy(signedge_decoder *decoder) { delete decoder; }
+
+signedge_status signedge_decoder_message(const signedge_decoder *decoder, char *buffer, uint32_t capacity,
+                                         uint32_t *needed) {
+    return copy_text(decoder ? decoder->message.text : "out of memory", buffer, capacity, needed);
+}
+
+signedge_status signedge_decoder_push(signedge_decoder *decoder, const float *log_probs, uint32_t steps) {
+    return guard(decoder ? &decoder->message : nullptr, [&] {
+        need(decoder, "decoder");
+        need(log_probs, "log_probs");
+        if (decoder->finished) {
+            fail(SIGNEDGE_FINISHED, "the decoder has finished: reset it before the next clip");
+        }
+        decoder->use().push(log_probs, steps);
+    });
+}
+
+signedge_status signedge_decoder_finish(signedge_decoder *decoder) {
+    return guard(decoder ? &decoder->message : nullptr, [&] {
+        need(decoder, "decoder");
+        if (!decoder->finished) {
+            decoder->use().finish();
+        }
+        decoder->finished = true;
+    });
+}
+
+signedge_status signedge_decoder_poll(signedge_decoder *decoder, signedge_gloss *glosses, uint32_t item_size,
+                                      uint32_t capacity, uint32_t *count) {
+    return guard(decoder ? &decoder->message : nullptr, [&] {
+        need(decoder, "decoder");
+        check_items(glosses, item_size, capacity, count);
+        std::vector<Token> &fresh = decoder->use().fresh;
+        decoder->preview.clear();
+        if (!decoder->finished) {
+            decoder->decoder->preview(nullptr, 0, decoder->preview);
+        }
+        const uint32_t finals = static_cast<uint32_t>(fresh.size() - decoder->taken);
+        const uint32_t written = std::min(finals, capacity);
+        *count = finals + static_cast<uint32_t>(decoder->preview.size());
+        for (uint32_t i = 0; i < written; i++) {
+            write_item(fresh[decoder->taken + i], SIGNEDGE_GLOSS_FINAL, i, glosses, item_size);
+        }
+        for (uint32_t i = finals; i < std::min(*count, capacity); i++) {
+            write_item(decoder->preview[i - finals], 0, i, glosses, item_size);
+        }
+        decoder->taken += written;
+        if (decoder->taken == fresh.size()) {
+            fresh.clear();
+            decoder->taken = 0;
+        }
+    });
+}
+
+signedge_status signedge_decoder_nbest(const signedge_decoder *decoder, uint32_t rank, signedge_gloss *glosses,
+                                       uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
+    return guard(nullptr, [&] {
+        need(decoder, "decoder");
+        check_items(glosses, item_size, capacity, count);
+        const std::vector<Hypothesis> &hypotheses = decoder->use().hypotheses;
+        if (!decoder->finished || rank >= hypotheses.size()) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "there is no hypothesis %u", rank);
+        }
+        const std::vector<Token> &tokens = hypotheses[rank].tokens;
+        *count = static_cast<uint32_t>(tokens.size());
+        for (uint32_t i = 0; i < std::min(*count, capacity); i++) {
+            write_item(tokens[i], SIGNEDGE_GLOSS_FINAL, i, glosses, item_size);
+        }
+        if (score) {
+            *score = hypotheses[rank].score;
+        }
+    });
+}
+
+signedge_status signedge_decoder_reset(signedge_decoder *decoder) {
+    return guard(decoder ? &decoder->message : nullptr, [&] {
+        need(decoder, "decoder");
+        decoder->use().reset();
+        decoder->taken = 0;
+        decoder->finished = false;
+    });
+}
+
+// -------------------------------------------------------------------------------------------------------- stream ---
+
+signedge_status signedge_stream_create(signedge_model *model, const signedge_stream_options *options,
+                                       signedge_stream **stream) {
+    return create(stream, [&](signedge_stream &handle) {
+        need(model, "model");
+        const Contract &contract = model->use().contract;
+        handle.model = model->model;
+        handle.stream = std::make_unique<Stream>(model->model, resolve(options, contract));
+    });
+}
+
+void signedge_stream_destroy(signedge_stream *stream) { delete stream; }
+
+signedge_status signedge_stream_message(const signedge_stream *stream, char *buffer, uint32_t capacity,
+                                        uint32_t *needed) {
+    return copy_text(stream ? stream->message.text : "out of memory", buffer, capacity, needed);
+}
+
+signedge_status signedge_stream_push_frame(signedge_stream *stream, const signedge_frame *frame) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        need(frame, "frame");
+        stream->use().push(read_struct(frame, "signedge_frame"));
+    });
+}
+
+signedge_status signedge_stream_push_keypoints(signedge_stream *stream, const signedge_keypoints *keypoints) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        need(keypoints, "keypoints");
+        stream->use().push(read_struct(keypoints, "signedge_keypoints"));
+    });
+}
+
+signedge_status signedge_stream_step(signedge_stream *stream) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        Stream *one = &stream->use();
+        Stream::step(&one, 1);
+    });
+}
+
+signedge_status signedge_streams_step(signedge_stream *const *streams, uint32_t count) {
+    return guard(streams && count > 0 && streams[0] ? &streams[0]->message : nullptr, [&] {
+        if (count == 0) {
+            return;
+        }
+        need(streams, "streams");
+        need(streams[0], "a stream");
+        std::vector<Stream *> &together = streams[0]->use().companions();
+        together.clear();
+        for (uint32_t i = 0; i < count; i++) {
+            need(streams[i], "a stream");
+            together.push_back(&streams[i]->use());
+            if (streams[i]->model != streams[0]->model) {
+                fail(SIGNEDGE_INVALID_ARGUMENT, "stream %u is of another model than the first", i);
+            }
+        }
+        Stream::step(together.data(), count);
+    });
+}
+
+signedge_status signedge_stream_finish(signedge_stream *stream) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        stream->use().finish();
+    });
+}
+
+signedge_status signedge_stream_poll(signedge_stream *stream, signedge_gloss *glosses, uint32_t item_size,
+                                     uint32_t capacity, uint32_t *count) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        check_items(glosses, item_size, capacity, count);
+        *count = stream->use().poll(glosses, item_size, capacity);
+    });
+}
+
+signedge_status signedge_stream_nbest(const signedge_stream *stream, uint32_t rank, signedge_gloss *glosses,
+                                      uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
+    return guard(nullptr, [&] {
+        need(stream, "stream");
+        check_items(glosses, item_size, capacity, count);
+        double value = 0;
+        *count = stream->use().nbest(rank, glosses, item_size, capacity, value);
+        if (score) {
+            *score = value;
+        }
+    });
+}
+
+signedge_status signedge_stream_reset(signedge_stream *stream) {
+    return guard(stream ? &stream->message : nullptr, [&] {
+        need(stream, "stream");
+        stream->use().reset();
+    });
+}
+
+signedge_status signedge_stream_get_statistics(const signedge_stream *stream, signedge_statistics *statistics) {
+    return guard(nullptr, [&] {
+        need(stream, "stream");
+        write_struct(stream->use().statistics(), statistics, "signedge_statistics");
+    });
+}
+
+}  // extern "C"

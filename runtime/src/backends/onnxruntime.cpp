@@ -1,0 +1,246 @@
+// ONNX Runtime, on the CPU. Its C API is one table of functions that only ever grows at its end; what is used of it is
+// declared here by its place in the table, so that no header of it is needed and any library since 1.16 serves.
+#include <mutex>
+#include <vector>
+
+#include "backend.hpp"
+#include "error.hpp"
+#include "shared_library.hpp"
+
+namespace signedge {
+namespace {
+
+constexpr uint32_t api_version = 16;
+constexpr char variable[] = "SIGNEDGE_ONNXRUNTIME_LIBRARY";
+constexpr char input_name[] = "input", output_name[] = "log_probs";
+constexpr int tensor_float = 1, arena_allocator = 1, default_memory = 0, silent = 4, optimise_all = 99;
+
+struct Status;
+struct Env;
+struct Session_;
+struct Options;
+struct MemoryInfo;
+struct Value;
+struct TypeInfo;
+struct TensorInfo;
+struct Allocator;
+
+struct ApiBase {
+    const void *const *(*get_api)(uint32_t version);
+    const char *(*version)();
+};
+
+// The functions in use, with their places in the table of version 16 and later.
+class Api {
+public:
+    explicit Api(const std::string &path) : library_("ONNX Runtime", path, variable, {"libonnxruntime.so.1", "libonnxruntime.so"}) {
+        const ApiBase *base = library_.function<const ApiBase *(*)()>("OrtGetApiBase")();
+        version = base->version();
+        table_ = base->get_api(api_version);
+        if (!table_) {
+            fail(SIGNEDGE_NO_BACKEND, "ONNX Runtime %s is too old: version 1.%u or later is needed", version.c_str(),
+                 api_version);
+        }
+    }
+
+    template <int place, typename... Arguments>
+    void call(Arguments... arguments) const {
+        using Function = Status *(*)(Arguments...);
+        check(reinterpret_cast<Function>(const_cast<void *>(table_[place]))(arguments...));
+    }
+    template <int place, typename Handle>
+    void release(Handle *handle) const {
+        if (handle) {
+            reinterpret_cast<void (*)(Handle *)>(const_cast<void *>(table_[place]))(handle);
+        }
+    }
+
+    std::string version;
+
+private:
+    void check(Status *status) const {
+        if (!status) {
+            return;
+        }
+        std::string message = reinterpret_cast<const char *(*)(const Status *)>(const_cast<void *>(table_[2]))(status);
+        release<release_status>(status);
+        for (char &letter : message) {
+            letter = letter == '\n' ? ' ' : letter;
+        }
+        fail(SIGNEDGE_BACKEND_FAILED, "ONNX Runtime: %s", message.c_str());
+    }
+
+    static constexpr int release_status = 93;
+    SharedLibrary library_;
+    const void *const *table_ = nullptr;
+};
+
+enum Place {
+    create_env = 3,
+    create_session_from_array = 8,
+    run_session = 9,
+    create_options = 10,
+    set_log_severity = 22,
+    set_optimisation = 23,
+    set_intra_threads = 24,
+    set_inter_threads = 25,
+    input_count = 30,
+    output_count = 31,
+    input_type = 33,
+    output_type = 34,
+    get_input_name = 36,
+    get_output_name = 37,
+    create_tensor = 49,
+    cast_to_tensor_info = 55,
+    element_type = 60,
+    dimension_count = 61,
+    dimensions = 62,
+    create_cpu_memory_info = 69,
+    allocator_free = 76,
+    default_allocator = 78,
+    release_env = 92,
+    release_memory_info = 94,
+    release_session = 95,
+    release_value = 96,
+    release_type_info = 98,
+    release_options = 100,
+    add_config_entry = 130
+};
+
+// A handle of ONNX Runtime that is released when it goes out of scope.
+template <typename Handle, int place>
+class Owned {
+public:
+    explicit Owned(const Api &api) : api_(api) {}
+    ~Owned() { api_.template release<place>(handle); }
+    Owned(const Owned &) = delete;
+    Owned &operator=(const Owned &) = delete;
+    Handle *handle = nullptr;
+
+private:
+    const Api &api_;
+};
+
+class OnnxRuntimeSession final : public Session {
+public:
+    OnnxRuntimeSession(const EngineFile &engine, const SessionOptions &options)
+        : api_(options.library), env_(api_), session_(api_), memory_(api_), frame_shape_(engine.contract.frame_shape()),
+          classes_(static_cast<int64_t>(engine.contract.glosses.size())) {
+        api_.call<create_env>(int{silent}, "signedge", &env_.handle);
+        Owned<Options, release_options> settings(api_);
+        api_.call<create_options>(&settings.handle);
+        api_.call<set_log_severity>(settings.handle, int{silent});
+        api_.call<set_optimisation>(settings.handle, int{optimise_all});
+        api_.call<set_intra_threads>(settings.handle, options.threads);
+        api_.call<set_inter_threads>(settings.handle, 1);
+        // Threads that spin after a run would eat the time of whatever else the program does.
+        api_.call<add_config_entry>(settings.handle, "session.force_spinning_stop", "1");
+        api_.call<create_session_from_array>(env_.handle, static_cast<const void *>(engine.bytes.data()),
+                                             engine.bytes.size(), settings.handle, &session_.handle);
+        api_.call<create_cpu_memory_info>(int{arena_allocator}, int{default_memory}, &memory_.handle);
+        check_ports(engine.path);
+    }
+
+    void run(const float *input, int64_t batch, int64_t frames, float *log_probs, int64_t steps) override {
+        int64_t in_shape[5] = {batch, frames};
+        size_t rank = 2;
+        int64_t in_values = batch * frames;
+        for (int64_t side : frame_shape_) {
+            in_shape[rank++] = side;
+            in_values *= side;
+        }
+        const int64_t out_shape[3] = {batch, steps, classes_};
+        Owned<Value, release_value> x(api_), y(api_);
+        wrap(const_cast<float *>(input), in_values, in_shape, rank, &x.handle);
+        wrap(log_probs, batch * steps * classes_, out_shape, 3, &y.handle);
+        const char *const names_in[] = {input_name};
+        const char *const names_out[] = {output_name};
+        const Value *const values_in[] = {x.handle};
+        // The network writes where the caller reads. A shape that the contract did not promise is an error here.
+        api_.call<run_session>(session_.handle, static_cast<const void *>(nullptr), &names_in[0], &values_in[0],
+                               size_t{1}, &names_out[0], size_t{1}, &y.handle);
+    }
+
+    bool batches() const override { return batches_; }
+    std::string description() const override { return "onnxruntime " + api_.version; }
+
+private:
+    void wrap(float *data, int64_t values, const int64_t *shape, size_t rank, Value **value) const {
+        api_.call<create_tensor>(static_cast<const MemoryInfo *>(memory_.handle), static_cast<void *>(data),
+                                 static_cast<size_t>(values) * sizeof(float), shape, rank, int{tensor_float}, value);
+    }
+
+    // One input and one output, of the names, types and fixed sides that the contract asks for.
+    void check_ports(const std::string &path) {
+        std::vector<int64_t> in = port<input_count, get_input_name, input_type>(path, "input", input_name);
+        std::vector<int64_t> out = port<output_count, get_output_name, output_type>(path, "output", output_name);
+        if (out.size() != 3 || (out[2] > 0 && out[2] != classes_)) {
+            fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, %lld classes) as its contract says",
+                 path.c_str(), static_cast<long long>(classes_));
+        }
+        bool fits = in.size() == 2 + frame_shape_.size();
+        for (size_t i = 0; fits && i < frame_shape_.size(); i++) {
+            fits = in[2 + i] <= 0 || in[2 + i] == frame_shape_[i];
+        }
+        if (!fits) {
+            fail(SIGNEDGE_BAD_FILE, "%s: its input has not the shape that its contract says", path.c_str());
+        }
+        batches_ = in[0] <= 0;
+    }
+
+    template <int count_place, int name_place, int type_place>
+    std::vector<int64_t> port(const std::string &path, const char *what, const char *expected) const {
+        size_t count = 0;
+        api_.call<count_place>(static_cast<const Session_ *>(session_.handle), &count);
+        Allocator *allocator = nullptr;
+        api_.call<default_allocator>(&allocator);
+        char *name = nullptr;
+        std::string found;
+        if (count == 1) {
+            api_.call<name_place>(static_cast<const Session_ *>(session_.handle), size_t{0}, allocator, &name);
+            found = name;
+            api_.call<allocator_free>(allocator, static_cast<void *>(name));
+        }
+        if (found != expected) {
+            fail(SIGNEDGE_BAD_FILE, "%s must have one %s, '%s'; it has %zu, %s", path.c_str(), what, expected, count,
+                 found.empty() ? "not that" : found.c_str());
+        }
+        Owned<TypeInfo, release_type_info> type(api_);
+        api_.call<type_place>(static_cast<const Session_ *>(session_.handle), size_t{0}, &type.handle);
+        const TensorInfo *tensor = nullptr;
+        api_.call<cast_to_tensor_info>(static_cast<const TypeInfo *>(type.handle), &tensor);
+        int element = 0;
+        size_t rank = 0;
+        if (tensor) {
+            api_.call<element_type>(tensor, &element);
+            api_.call<dimension_count>(tensor, &rank);
+        }
+        if (element != tensor_float) {
+            fail(SIGNEDGE_BAD_FILE, "%s: its %s is not a tensor of float32", path.c_str(), what);
+        }
+        std::vector<int64_t> shape(rank);
+        api_.call<dimensions>(tensor, shape.data(), rank);
+        return shape;
+    }
+
+    Api api_;
+    Owned<Env, release_env> env_;
+    Owned<Session_, release_session> session_;
+    Owned<MemoryInfo, release_memory_info> memory_;
+    std::vector<int64_t> frame_shape_;
+    int64_t classes_;
+    bool batches_ = false;
+};
+
+std::string version(const std::string &library) { return Api(library).version; }
+
+std::unique_ptr<Session> load(const EngineFile &engine, const SessionOptions &options) {
+    return std::make_unique<OnnxRuntimeSession>(engine, options);
+}
+
+}  // namespace
+
+extern const Backend backend_onnxruntime;
+const Backend backend_onnxruntime = {"onnxruntime", version, load};
+
+}  // namespace signedge

@@ -1,0 +1,41 @@
+// From a path to a model that runs.
+#include "model.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "error.hpp"
+
+namespace signedge {
+
+const Backend *find_backend(const std::string &name) {
+    for (const Backend *const *backend = backends; *backend; backend++) {
+        if (name == (*backend)->name) {
+            return *backend;
+        }
+    }
+    return nullptr;
+}
+
+std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &options) {
+    EngineFile engine = open_engine(path);
+    const std::string name = options.backend.empty() ? engine.runtime : options.backend;
+    const Backend *backend = find_backend(name);
+    if (!backend) {
+        fail(SIGNEDGE_NO_BACKEND, "this build of signedge has no backend '%s' for %s", name.c_str(), path.c_str());
+    }
+    SessionOptions session;
+    session.threads = options.threads > 0 ? options.threads : std::max(1, int(std::thread::hardware_concurrency()));
+    session.library = options.library;
+    session.log = options.log;
+    auto model = std::make_shared<Model>();
+    model->session = backend->load(engine, session);
+    model->contract = std::move(engine.contract);
+    model->backend = model->session->description();
+    model->log = options.log;
+    options.log(SIGNEDGE_LOG_INFO, ("opened " + path + " with " + model->backend).c_str());
+    return model;
+}
+
+}  // namespace signedge

@@ -1,0 +1,27 @@
+// A model: an engine's contract and the session that runs it. Immutable once made, shared by streams and threads.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend.hpp"
+
+namespace signedge {
+
+struct ModelOptions {
+    int threads = 0;  // 0: every core that this process may use
+    std::string backend, library;
+    Log log;
+};
+
+struct Model {
+    Contract contract;
+    std::unique_ptr<Session> session;
+    std::string backend;  // name and version
+    Log log;
+};
+
+// Open, check and load; throws Error.
+std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &options);
+
+}  // namespace signedge

@@ -1,0 +1,502 @@
+// Streams: buffering, windows, settling, and the glosses as they stand.
+#include "stream.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <exception>
+
+#include "error.hpp"
+
+namespace signedge {
+namespace {
+
+constexpr uint64_t first_capacity = 256;           // frames of a whole clip before the buffer grows
+constexpr uint64_t kept_times = 4096;              // timestamps beyond the window, for glosses that began long ago
+constexpr uint64_t batch_values = 8 * 1024 * 1024; // floats of a batch: larger ones gain nothing and cost memory
+constexpr uint64_t longest_gap = 64;               // frames that resampling fills with copies
+
+uint64_t now_ns() {
+    using namespace std::chrono;
+    return static_cast<uint64_t>(duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count());
+}
+
+// Adds the time until it goes out of scope.
+class Stopwatch {
+public:
+    explicit Stopwatch(uint64_t &total) : total_(total), start_(now_ns()) {}
+    ~Stopwatch() { total_ += now_ns() - start_; }
+    Stopwatch(const Stopwatch &) = delete;
+    Stopwatch &operator=(const Stopwatch &) = delete;
+
+private:
+    uint64_t &total_;
+    uint64_t start_;
+};
+
+uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+bool overlap(const Token &a, const Token &b) { return a.id == b.id && a.start < b.end && b.start < a.end; }
+
+void write(const signedge_gloss &gloss, uint32_t index, signedge_gloss *glosses, uint32_t item_size) {
+    std::memcpy(reinterpret_cast<uint8_t *>(glosses) + uint64_t{index} * item_size, &gloss,
+                std::min<size_t>(item_size, sizeof gloss));
+}
+
+}  // namespace
+
+Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
+    : model_(std::move(model)), options_(options), classes_(model_->contract.glosses.size()) {
+    const Contract &contract = model_->contract;
+    frame_values_ = contract.frame_values();
+    stride_ = contract.frame_stride;
+    margin_ = uint64_t{contract.padding.left} + contract.padding.right + contract.padding.multiple;
+    if (!options_.whole) {
+        if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "chunk %u, shift %u and lookahead %u must be multiples of the %llu frames a step",
+                 options_.chunk, options_.shift, options_.lookahead, static_cast<unsigned long long>(stride_));
+        }
+        if (uint64_t{options_.shift} + options_.lookahead > options_.chunk) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "shift %u and lookahead %u must fit into the chunk of %u frames together",
+                 options_.shift, options_.lookahead, options_.chunk);
+        }
+    }
+    if (contract.input == Contract::Input::rgb) {
+        image_ = std::make_unique<ImagePreparer>(contract.width, contract.height);
+    } else {
+        keypoints_ = std::make_unique<KeypointPreparer>(contract, options_.joint_names);
+    }
+    decoder_ = make_decoder(contract.glosses, options_.decoder);
+
+    const uint64_t queued = uint64_t{options_.shift} + options_.queue;
+    reserve(options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued + longest_gap);
+    times_.resize(options_.whole ? first_capacity : options_.chunk + queued + longest_gap + kept_times);
+    edge_.resize((contract.padding.right + contract.padding.multiple) * frame_values_);
+    const uint64_t steps = options_.whole ? first_capacity / stride_ : options_.chunk / stride_;
+    posteriors_.reserve(steps * classes_);
+    output_.reserve(steps * classes_);
+    trial_.reserve(steps + 1);
+    trial_before_.reserve(steps + 1);
+    preview_.reserve(steps + 1);
+    final_.reserve(4 * steps + 64);
+    decoder_->fresh.reserve(4 * steps + 64);
+}
+
+// Room for so many frames, beside what is there. Nothing changes when there is no memory for it.
+void Stream::reserve(uint64_t frames) {
+    if (frames > SIZE_MAX / 8 / frame_values_ - 2 * margin_) {
+        fail(SIGNEDGE_OUT_OF_MEMORY, "no room for %llu frames", static_cast<unsigned long long>(frames));
+    }
+    if (keypoints_) {
+        raw_.resize(frames * keypoints_->raw_values());
+    }
+    buffer_.resize((frames + 2 * margin_) * frame_values_);
+    capacity_ = frames;
+}
+
+// ------------------------------------------------------------------------------------------------------- frames in ---
+
+void Stream::push(const signedge_frame &frame) {
+    if (!image_) {
+        fail(SIGNEDGE_UNSUPPORTED, "'%s' reads keypoints, not frames", model_->contract.name.c_str());
+    }
+    take(frame.timestamp_ns, [&](float *out) { image_->prepare(frame, out); });
+}
+
+void Stream::push(const signedge_keypoints &points) {
+    if (!keypoints_) {
+        fail(SIGNEDGE_UNSUPPORTED, "'%s' reads frames, not keypoints", model_->contract.name.c_str());
+    }
+    take(points.timestamp_ns, [&](float *out) {
+        float *raw = raw_slot(frames_);
+        keypoints_->read(points, raw);
+        if (keypoints_->prepare(raw, out)) {
+            keypoints_->redo(raw_slot(base_), slot(base_), frames_ - base_);
+        }
+    });
+}
+
+template <typename Prepare>
+void Stream::take(int64_t timestamp, Prepare prepare) {
+    if (finished_) {
+        fail(SIGNEDGE_FINISHED, "the stream has ended: reset it before the next clip");
+    }
+    if (started_ && timestamp <= last_time_) {
+        fail(SIGNEDGE_BAD_TIME, "timestamp %lld ns is not after the one before, %lld ns", static_cast<long long>(timestamp),
+             static_cast<long long>(last_time_));
+    }
+    const Instants instants = options_.resample ? due(timestamp) : Instants{1, grid_};
+    if (instants.count > 0) {
+        make_room(instants.count);
+        const Stopwatch stopwatch(counts_.prepare_ns);
+        prepare(slot(frames_));
+        for (uint64_t copy = 0; copy < instants.count; copy++) {
+            if (copy > 0) {
+                std::copy_n(slot(frames_ - 1), frame_values_, slot(frames_));
+                if (keypoints_) {
+                    std::copy_n(raw_slot(frames_ - 1), keypoints_->raw_values(), raw_slot(frames_));
+                }
+            }
+            times_[frames_ % times_.size()] = timestamp;
+            frames_++;
+        }
+        counts_.frames_repeated += instants.count - 1;
+    } else {
+        counts_.frames_skipped++;
+    }
+    counts_.frames_pushed++;
+    grid_ = instants.after;
+    first_time_ = started_ ? first_time_ : timestamp;
+    last_time_ = timestamp;
+    started_ = true;
+}
+
+// The instants of the model's frame rate that a frame at this time serves: those since the last frame, up to now.
+Stream::Instants Stream::due(int64_t timestamp) const {
+    const double fps = model_->contract.fps;
+    if (!started_) {
+        return {1, {timestamp, 1}};
+    }
+    const double elapsed = static_cast<double>(static_cast<uint64_t>(timestamp) - static_cast<uint64_t>(grid_.start)) * 1e-9;
+    // A hundredth of a period early still counts: clocks that run at the same rate differ by rounding.
+    const double passed = std::floor(std::min(elapsed * fps + 0.01, 1e15)) + 1;
+    const uint64_t count = passed > static_cast<double>(grid_.next) ? static_cast<uint64_t>(passed) - grid_.next : 0;
+    if (count > longest_gap) {
+        return {1, {timestamp, 1}};
+    }
+    return {count, {grid_.start, grid_.next + count}};
+}
+
+void Stream::make_room(uint64_t frames) {
+    if (options_.whole) {
+        if (frames_ + frames > capacity_) {
+            const uint64_t wanted = std::max(2 * capacity_, frames_ + frames);
+            times_.resize(wanted);
+            reserve(wanted);
+        }
+        return;
+    }
+    const uint64_t limit = uint64_t{options_.shift} + options_.queue;
+    if (waiting() + frames > limit && waiting() > 0) {
+        if (options_.when_full == SIGNEDGE_WHEN_FULL_REFUSE) {
+            fail(SIGNEDGE_QUEUE_FULL, "%llu frames wait already: step the stream first",
+                 static_cast<unsigned long long>(waiting()));
+        }
+        if (options_.when_full == SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
+            drop_oldest(std::min(waiting(), waiting() + frames - limit));
+        } else {
+            Stream *self = this;
+            step(&self, 1);
+        }
+    }
+    if (frames_ - base_ + frames > capacity_) {
+        let_go();
+    }
+}
+
+void Stream::drop_oldest(uint64_t frames) {
+    const uint64_t kept = waiting() - frames;
+    std::copy_n(slot(run_end_ + frames), kept * frame_values_, slot(run_end_));
+    if (keypoints_) {
+        std::copy_n(raw_slot(run_end_ + frames), kept * keypoints_->raw_values(), raw_slot(run_end_));
+    }
+    for (uint64_t frame = run_end_; frame < run_end_ + kept; frame++) {
+        times_[frame % times_.size()] = times_[(frame + frames) % times_.size()];
+    }
+    frames_ -= frames;
+    counts_.frames_dropped += frames;
+}
+
+// Frames that no later window reaches make room for new ones.
+void Stream::let_go() {
+    const uint64_t keep = run_end_ > options_.chunk ? (run_end_ - options_.chunk) / stride_ * stride_ : 0;
+    if (keep <= base_) {
+        return;
+    }
+    std::copy_n(slot(keep), (frames_ - keep) * frame_values_, slot(base_));
+    if (keypoints_) {
+        std::copy_n(raw_slot(keep), (frames_ - keep) * keypoints_->raw_values(), raw_slot(base_));
+    }
+    base_ = keep;
+}
+
+void Stream::finish() {
+    finished_ = true;
+}
+
+void Stream::reset() {
+    decoder_->reset();
+    if (keypoints_) {
+        keypoints_->reset();
+    }
+    base_ = frames_ = run_end_ = posteriors_begin_ = posteriors_end_ = settled_ = 0;
+    started_ = finished_ = complete_ = false;
+    grid_ = {};
+    trial_.clear();
+    final_.clear();
+    taken_ = 0;
+    counts_ = {};
+}
+
+// ---------------------------------------------------------------------------------------------------------- windows ---
+
+bool Stream::ready() const {
+    return finished_ ? !complete_ : !options_.whole && waiting() >= options_.shift;
+}
+
+Stream::Window Stream::next_window() const {
+    Window window;
+    const bool to_the_end = finished_ && (options_.whole || frames_ <= options_.chunk || waiting() < options_.shift);
+    window.end = to_the_end ? frames_ : run_end_ + options_.shift;
+    window.begin = options_.whole || window.end <= options_.chunk ? 0 : round_up(window.end - options_.chunk, stride_);
+    window.padded = model_->contract.padding.total(window.end - window.begin);
+    return window;
+}
+
+void Stream::step(Stream *const *streams, uint32_t count) {
+    // A round gives every stream that is ready one run; streams whose windows are equally long share it.
+    std::vector<Stream *> &group = streams[0]->group_;
+    for (bool again = true; again;) {
+        again = false;
+        for (uint32_t i = 0; i < count; i++) {
+            streams[i]->done_ = !streams[i]->ready();
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            Stream &leader = *streams[i];
+            if (leader.done_) {
+                continue;
+            }
+            again = true;
+            leader.done_ = true;
+            const Window window = leader.next_window();
+            if (window.end == leader.run_end_) {  // the end of a stream whose last run saw it already, or of an empty one
+                leader.conclude();
+                continue;
+            }
+            const uint64_t room = std::max<uint64_t>(1, batch_values / (window.padded * leader.frame_values_));
+            group.assign(1, &leader);
+            for (uint32_t j = i + 1; j < count && group.size() < room && leader.model_->session->batches(); j++) {
+                const Window other = streams[j]->done_ ? Window{} : streams[j]->next_window();
+                if (other.padded == window.padded && other.end - other.begin == window.end - window.begin &&
+                    other.end != streams[j]->run_end_) {
+                    streams[j]->done_ = true;
+                    group.push_back(streams[j]);
+                }
+            }
+            run(group);
+        }
+    }
+}
+
+void Stream::run(const std::vector<Stream *> &group) {
+    Stream &leader = *group[0];
+    const Window window = leader.next_window();
+    const uint64_t steps = leader.model_->contract.steps(window.end - window.begin);
+    uint64_t run_ns = 0;
+    if (group.size() == 1) {
+        leader.run_alone(window, steps, run_ns);
+    } else {
+        run_together(group, window.padded, steps, run_ns);
+    }
+    for (Stream *stream : group) {
+        stream->counts_.runs++;
+        stream->counts_.run_ns += run_ns / group.size();
+        stream->counts_.last_run_ns = run_ns;
+        stream->absorb(stream->next_window());
+    }
+}
+
+// The window lies in the buffer as the network wants it but for its edges: they are written over the frames around it.
+// What lies before a window is never needed again; what lies behind is put back.
+void Stream::run_alone(const Window &window, uint64_t steps, uint64_t &run_ns) {
+    const uint64_t left = model_->contract.padding.left;
+    const uint64_t right = window.padded - left - (window.end - window.begin);
+    std::copy_n(slot(window.end), right * frame_values_, edge_.data());
+    fill_edges(window, slot(window.begin) - left * frame_values_);
+    output_.resize(steps * classes_);
+    std::exception_ptr failure;
+    {
+        const Stopwatch stopwatch(run_ns);
+        try {
+            model_->session->run(slot(window.begin) - left * frame_values_, 1, static_cast<int64_t>(window.padded),
+                                 output_.data(), static_cast<int64_t>(steps));
+        } catch (...) {
+            failure = std::current_exception();
+        }
+    }
+    std::copy_n(edge_.data(), right * frame_values_, slot(window.end));
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+}
+
+void Stream::run_together(const std::vector<Stream *> &group, uint64_t padded, uint64_t steps, uint64_t &run_ns) {
+    Stream &leader = *group[0];
+    const uint64_t input_values = padded * leader.frame_values_, output_values = steps * leader.classes_;
+    leader.batch_input_.resize(group.size() * input_values);
+    leader.batch_output_.resize(group.size() * output_values);
+    for (size_t i = 0; i < group.size(); i++) {
+        const Window window = group[i]->next_window();
+        float *clip = leader.batch_input_.data() + i * input_values;
+        std::copy_n(group[i]->slot(window.begin), (window.end - window.begin) * leader.frame_values_,
+                    clip + leader.model_->contract.padding.left * leader.frame_values_);
+        group[i]->fill_edges(window, clip);
+    }
+    {
+        const Stopwatch stopwatch(run_ns);
+        leader.model_->session->run(leader.batch_input_.data(), static_cast<int64_t>(group.size()),
+                                    static_cast<int64_t>(padded), leader.batch_output_.data(),
+                                    static_cast<int64_t>(steps));
+    }
+    for (size_t i = 0; i < group.size(); i++) {
+        group[i]->output_.resize(output_values);
+        std::copy_n(leader.batch_output_.data() + i * output_values, output_values, group[i]->output_.data());
+    }
+}
+
+// Repeats the first and the last frame of a clip that lies behind `left` frames of room, as the contract's padding says.
+void Stream::fill_edges(const Window &window, float *clip) const {
+    const uint64_t left = model_->contract.padding.left, length = window.end - window.begin;
+    const float *first = clip + left * frame_values_, *last = first + (length - 1) * frame_values_;
+    for (uint64_t frame = 0; frame < left; frame++) {
+        std::copy_n(first, frame_values_, clip + frame * frame_values_);
+    }
+    for (uint64_t frame = left + length; frame < window.padded; frame++) {
+        std::copy_n(last, frame_values_, clip + frame * frame_values_);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- decoding ---
+
+void Stream::absorb(const Window &window) {
+    const Stopwatch stopwatch(counts_.decode_ns);
+    settle(window.begin / stride_);  // steps that the window has left behind stay as the last run had them
+    posteriors_.swap(output_);
+    posteriors_begin_ = window.begin / stride_;
+    posteriors_end_ = posteriors_begin_ + model_->contract.steps(window.end - window.begin);
+    run_end_ = window.end;
+    if (finished_ && window.end == frames_) {
+        conclude();
+        return;
+    }
+    if (window.end > options_.chunk) {
+        settle((window.end - options_.lookahead) / stride_);
+    }
+    const float *rest = posteriors_.data() + (settled_ - posteriors_begin_) * classes_;
+    preview_.clear();
+    decoder_->preview(rest, posteriors_end_ - settled_, preview_);
+    compare();
+}
+
+void Stream::settle(uint64_t steps) {
+    steps = std::min(steps, posteriors_end_);
+    if (steps > settled_) {
+        decoder_->push(posteriors_.data() + (settled_ - posteriors_begin_) * classes_, steps - settled_);
+        settled_ = steps;
+    }
+}
+
+void Stream::conclude() {
+    settle(posteriors_end_);
+    decoder_->finish();
+    preview_.clear();
+    compare();
+    complete_ = true;
+}
+
+// Makes what the decoder has now, final and on trial, what is shown; counts what was shown and is gone.
+void Stream::compare() {
+    trial_before_.swap(trial_);
+    trial_.clear();
+    for (const Token &token : preview_) {
+        trial_.push_back({token, 0});
+    }
+    for (const Trial &before : trial_before_) {
+        const auto same = [&](const Token &token) { return overlap(token, before.token); };
+        const auto now = std::find_if(trial_.begin(), trial_.end(), [&](const Trial &t) { return same(t.token); });
+        if (now != trial_.end()) {
+            now->kept = before.kept + 1;
+        } else if (std::none_of(decoder_->fresh.begin(), decoder_->fresh.end(), same)) {
+            counts_.retractions++;
+        }
+    }
+    for (const Token &token : decoder_->fresh) {
+        final_.push_back(gloss(token, SIGNEDGE_GLOSS_FINAL, 1));
+    }
+    decoder_->fresh.clear();
+}
+
+signedge_gloss Stream::gloss(const Token &token, uint32_t flags, float stability) const {
+    signedge_gloss gloss{};
+    gloss.id = token.id;
+    gloss.flags = flags;
+    gloss.start_ns = time_of(token.start * stride_);
+    gloss.end_ns = time_of(token.end * stride_);
+    gloss.start_step = token.start;
+    gloss.end_step = token.end;
+    gloss.confidence = token.confidence;
+    gloss.stability = stability;
+    return gloss;
+}
+
+// The timestamp of a frame; of one still to come, as the model's frame rate promises it.
+int64_t Stream::time_of(uint64_t frame) const {
+    if (frames_ == 0) {
+        return 0;
+    }
+    if (frame >= frames_) {
+        const double ahead = static_cast<double>(frame - frames_ + 1) / model_->contract.fps;
+        return times_[(frames_ - 1) % times_.size()] + static_cast<int64_t>(ahead * 1e9);
+    }
+    const uint64_t oldest = frames_ > times_.size() ? frames_ - times_.size() : 0;
+    return times_[std::max(frame, oldest) % times_.size()];
+}
+
+// ------------------------------------------------------------------------------------------------------ glosses out ---
+
+uint32_t Stream::poll(signedge_gloss *glosses, uint32_t item_size, uint32_t capacity) {
+    const uint32_t finals = static_cast<uint32_t>(final_.size() - taken_);
+    const uint32_t count = finals + static_cast<uint32_t>(trial_.size());
+    const uint32_t written = std::min(finals, capacity);
+    for (uint32_t i = 0; i < written; i++) {
+        write(final_[taken_ + i], i, glosses, item_size);
+    }
+    taken_ += written;
+    for (uint32_t i = finals; i < std::min(count, capacity); i++) {
+        const Trial &trial = trial_[i - finals];
+        const float kept = static_cast<float>(trial.kept);
+        write(gloss(trial.token, 0, (kept + 1) / (kept + 2)), i, glosses, item_size);
+    }
+    if (taken_ == final_.size()) {
+        final_.clear();
+        taken_ = 0;
+    }
+    return count;
+}
+
+uint32_t Stream::nbest(uint32_t rank, signedge_gloss *glosses, uint32_t item_size, uint32_t capacity,
+                       double &score) const {
+    if (!complete_ || rank >= decoder_->hypotheses.size()) {
+        fail(SIGNEDGE_INVALID_ARGUMENT, complete_ ? "there is no hypothesis %u" : "hypotheses are there after the end only: "
+             "finish and step first (asked for %u)", rank);
+    }
+    const Hypothesis &hypothesis = decoder_->hypotheses[rank];
+    const uint32_t count = static_cast<uint32_t>(hypothesis.tokens.size());
+    for (uint32_t i = 0; i < std::min(count, capacity); i++) {
+        write(gloss(hypothesis.tokens[i], SIGNEDGE_GLOSS_FINAL, 1), i, glosses, item_size);
+    }
+    score = hypothesis.score;
+    return count;
+}
+
+signedge_statistics Stream::statistics() const {
+    signedge_statistics statistics = counts_;
+    statistics.frames_waiting = static_cast<uint32_t>(waiting());
+    const double signed_ns = static_cast<double>(static_cast<uint64_t>(last_time_) - static_cast<uint64_t>(first_time_));
+    const uint64_t spent = counts_.prepare_ns + counts_.run_ns + counts_.decode_ns;
+    statistics.real_time_factor = started_ && signed_ns > 0 ? static_cast<double>(spent) / signed_ns : 0;
+    return statistics;
+}
+
+}  // namespace signedge
