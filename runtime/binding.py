@@ -17,20 +17,13 @@ Standard library and numpy only, Python 3.8 and later: this file, errors.py and 
 from __future__ import annotations
 
 import ctypes
-import glob
-import importlib.util
 import os
 from ctypes import (
-    POINTER,
-    Structure,
     byref,
     c_char_p,
     c_double,
     c_float,
-    c_int32,
-    c_int64,
     c_uint32,
-    c_uint64,
     c_void_p,
 )
 from pathlib import Path
@@ -38,19 +31,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from runtime import abi
+from runtime.abi import BGR, BLOCK, BT601, RGB, WHOLE_CLIP
 from runtime.errors import BadInput, SignedgeError
-
-ABI_VERSION = 1
-WHOLE_CLIP = 0xFFFFFFFF
-LIBRARY_VARIABLE = "SIGNEDGE_LIBRARY"
-GREEDY, BEAM = 0, 1
-BLOCK, REFUSE, DROP_OLDEST = 0, 1, 2
-RGB, BGR, GRAY, NV12, I420 = 1, 2, 3, 4, 5
-BT601, BT709, BT601_FULL = 0, 1, 2
-_KEYPOINTS = 2
-_OK, _INVALID_ARGUMENT, _BAD_FILE, _NO_BACKEND, _QUEUE_FULL = 0, 1, 2, 3, 7
-_FINAL = 1
-_LOG = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 
 
 class LibraryError(SignedgeError):
@@ -65,136 +48,8 @@ class QueueFull(LibraryError):
     """The stream's queue is full and it was told to refuse: step it, then push the frame again."""
 
 
-class _Sized(Structure):
-    """A struct that starts with its size, as all of the header's do."""
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(struct_size=ctypes.sizeof(type(self)), **values)
-
-
-class ModelOptions(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("threads", c_int32),
-        ("backend", c_char_p),
-        ("library", c_char_p),
-        ("log", _LOG),
-        ("log_user", c_void_p),
-    ]
-
-
-class ModelInfo(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("input", c_int32),
-        ("width", c_uint32),
-        ("height", c_uint32),
-        ("joints", c_uint32),
-        ("classes", c_uint32),
-        ("frame_stride", c_uint32),
-        ("lookahead", c_int32),
-        ("chunk", c_uint32),
-        ("shift", c_uint32),
-        ("reserved", c_uint32),
-        ("fps", c_double),
-    ]
-
-
-class DecoderOptions(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("kind", c_int32),
-        ("beam_width", c_uint32),
-        ("top_k", c_uint32),
-        ("class_threshold", c_float),
-        ("beam_threshold", c_float),
-        ("nbest", c_uint32),
-        ("lm", c_void_p),
-        ("lm_weight", c_float),
-        ("gloss_bonus", c_float),
-        ("hot_words", POINTER(c_char_p)),
-        ("hot_boosts", POINTER(c_float)),
-        ("hot_count", c_uint32),
-        ("reserved", c_uint32),
-    ]
-
-
-class GlossItem(Structure):
-    _fields_ = [
-        ("id", c_uint32),
-        ("flags", c_uint32),
-        ("start_ns", c_int64),
-        ("end_ns", c_int64),
-        ("start_step", c_uint64),
-        ("end_step", c_uint64),
-        ("confidence", c_float),
-        ("stability", c_float),
-    ]
-
-
-class StreamOptions(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("chunk", c_uint32),
-        ("shift", c_uint32),
-        ("lookahead", c_uint32),
-        ("queue", c_uint32),
-        ("when_full", c_int32),
-        ("resample", c_int32),
-        ("joints", c_uint32),
-        ("joint_names", POINTER(c_char_p)),
-        ("decoder", POINTER(DecoderOptions)),
-    ]
-
-
-class Frame(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("format", c_int32),
-        ("width", c_uint32),
-        ("height", c_uint32),
-        ("timestamp_ns", c_int64),
-        ("planes", c_void_p * 3),
-        ("strides", c_uint32 * 3),
-        ("colour", c_int32),
-        ("crop_x", c_uint32),
-        ("crop_y", c_uint32),
-        ("crop_width", c_uint32),
-        ("crop_height", c_uint32),
-    ]
-
-
-class Keypoints(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("joints", c_uint32),
-        ("points", c_void_p),
-        ("timestamp_ns", c_int64),
-        ("x_scale", c_float),
-        ("y_scale", c_float),
-    ]
-
-
-class StatisticsItem(_Sized):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("frames_waiting", c_uint32),
-        ("frames_pushed", c_uint64),
-        ("frames_dropped", c_uint64),
-        ("frames_skipped", c_uint64),
-        ("frames_repeated", c_uint64),
-        ("runs", c_uint64),
-        ("retractions", c_uint64),
-        ("prepare_ns", c_uint64),
-        ("run_ns", c_uint64),
-        ("decode_ns", c_uint64),
-        ("last_run_ns", c_uint64),
-        ("real_time_factor", c_double),
-    ]
-
-
 class Gloss(NamedTuple):
-    """A recognised gloss; times in seconds on the clock of the frames (0 from a decoder alone), steps since the start."""
+    """A recognised gloss: times in seconds on the frames' clock (0 from a decoder alone), steps since the start."""
 
     text: str
     start: float
@@ -204,97 +59,6 @@ class Gloss(NamedTuple):
     confidence: float
     stability: float
     final: bool
-
-
-def library_path() -> str:
-    """Where libsignedge is: $SIGNEDGE_LIBRARY, beside this file, where `make runtime` builds it, or the system's."""
-    given = os.environ.get(LIBRARY_VARIABLE)
-    if given:
-        return given
-    here = Path(__file__).resolve().parent
-    for folder in (here, here.parent / "build" / "runtime"):
-        for candidate in (folder / "libsignedge.so", folder / "libsignedge.so.1"):
-            if candidate.exists():
-                return str(candidate)
-    return "libsignedge.so.1"
-
-
-def backend_library(backend: str) -> Optional[str]:
-    """The shared library of a backend's Python wheel, None when it is not installed (the system's may serve then)."""
-    package, pattern = {
-        "onnxruntime": ("onnxruntime", "capi/libonnxruntime.so*"),
-        "openvino": ("openvino", "libs/libopenvino_c.so*"),
-    }.get(backend, (None, None))
-    spec = importlib.util.find_spec(package) if package else None
-    if spec is None or not spec.submodule_search_locations or pattern is None:
-        return None
-    found = sorted(glob.glob(os.path.join(spec.submodule_search_locations[0], pattern)))
-    return found[0] if found else None
-
-
-_loaded: Dict[str, Any] = {}
-
-
-def _library() -> Any:
-    path = library_path()
-    if path not in _loaded:
-        try:
-            library = ctypes.CDLL(path)
-        except OSError as error:
-            raise BadInput(f"libsignedge was not found ({error}); build it with: make runtime") from error
-        _declare(library)
-        if library.signedge_abi_version() < ABI_VERSION:
-            raise BadInput(f"{path} is older than this binding: build it again with: make runtime")
-        _loaded[path] = library
-    return _loaded[path]
-
-
-def _declare(library: Any) -> None:
-    handle, out = c_void_p, POINTER(c_void_p)
-    text = [c_char_p, c_uint32, POINTER(c_uint32)]
-    items = [c_void_p, c_uint32, c_uint32, POINTER(c_uint32)]
-    signatures = {
-        "capabilities": text,
-        "model_open": [c_char_p, POINTER(ModelOptions), out],
-        "model_message": [handle, *text],
-        "model_get_info": [handle, POINTER(ModelInfo)],
-        "model_run": [handle, c_void_p, c_uint32, c_uint32, c_void_p, c_uint64],
-        "lm_open": [c_char_p, out],
-        "lm_message": [handle, *text],
-        "decoder_create": [POINTER(c_char_p), c_uint32, POINTER(DecoderOptions), out],
-        "decoder_message": [handle, *text],
-        "decoder_push": [handle, c_void_p, c_uint32],
-        "decoder_finish": [handle],
-        "decoder_poll": [handle, *items],
-        "decoder_nbest": [handle, c_uint32, *items, POINTER(c_double)],
-        "decoder_reset": [handle],
-        "stream_create": [handle, POINTER(StreamOptions), out],
-        "stream_message": [handle, *text],
-        "stream_push_frame": [handle, POINTER(Frame)],
-        "stream_push_keypoints": [handle, POINTER(Keypoints)],
-        "stream_step": [handle],
-        "streams_step": [POINTER(c_void_p), c_uint32],
-        "stream_finish": [handle],
-        "stream_poll": [handle, *items],
-        "stream_nbest": [handle, c_uint32, *items, POINTER(c_double)],
-        "stream_reset": [handle],
-        "stream_get_statistics": [handle, POINTER(StatisticsItem)],
-    }
-    for name, arguments in signatures.items():
-        function = getattr(library, "signedge_" + name)
-        function.argtypes, function.restype = arguments, c_int32
-    for name in ("model_destroy", "lm_destroy", "decoder_destroy", "stream_destroy"):
-        function = getattr(library, "signedge_" + name)
-        function.argtypes, function.restype = [handle], None
-    for name in ("model_gloss", "model_joint"):
-        function = getattr(library, "signedge_" + name)
-        function.argtypes, function.restype = [handle, c_uint32], c_char_p
-    for name in ("model_contract", "model_backend"):
-        function = getattr(library, "signedge_" + name)
-        function.argtypes, function.restype = [handle], c_char_p
-    library.signedge_abi_version.restype = c_uint32
-    library.signedge_version.restype = c_char_p
-    library.signedge_status_name.argtypes, library.signedge_status_name.restype = [c_int32], c_char_p
 
 
 def _copied(function: Callable[..., int], *handle: Any) -> str:
@@ -307,7 +71,7 @@ def _copied(function: Callable[..., int], *handle: Any) -> str:
 
 def capabilities() -> str:
     """What the library can do here, as JSON: backends with their versions, instruction set, decoders, pixel formats."""
-    return _copied(_library().signedge_capabilities)
+    return _copied(abi.load().signedge_capabilities)
 
 
 class _Handle:
@@ -316,7 +80,7 @@ class _Handle:
     _kind = ""
 
     def __init__(self) -> None:
-        self._library = _library()
+        self._library = abi.load()
         self._handle = c_void_p()
 
     def _create(self, function: str, *arguments: Any) -> None:
@@ -333,12 +97,12 @@ class _Handle:
         self._check(getattr(self._library, f"signedge_{function}")(self._handle, *arguments))
 
     def _check(self, status: int) -> None:
-        if status != _OK:
+        if status != abi.OK:
             message = _copied(getattr(self._library, f"signedge_{self._kind}_message"), self._handle)
             message = message or self._library.signedge_status_name(status).decode()
-            if status in (_INVALID_ARGUMENT, _BAD_FILE, _NO_BACKEND):
+            if status in (abi.INVALID_ARGUMENT, abi.BAD_FILE, abi.NO_BACKEND):
                 raise BadInput(message)
-            raise (QueueFull if status == _QUEUE_FULL else LibraryError)(status, message)
+            raise (QueueFull if status == abi.QUEUE_FULL else LibraryError)(status, message)
 
     def close(self) -> None:
         """Free it now; it is freed anyway when nothing refers to it any more."""
@@ -353,8 +117,8 @@ class _Handle:
         found: List[Gloss] = []
         room, count = 64, c_uint32()
         while True:
-            items = (GlossItem * room)()
-            self._call(function, *before, items, ctypes.sizeof(GlossItem), room, byref(count), *after)
+            items = (abi.GlossItem * room)()
+            self._call(function, *before, items, ctypes.sizeof(abi.GlossItem), room, byref(count), *after)
             taken = [_gloss(item, glosses) for item in items[: min(room, count.value)]]
             if count.value <= room:
                 return found + taken
@@ -363,7 +127,7 @@ class _Handle:
             room = count.value
 
 
-def _gloss(item: GlossItem, glosses: Sequence[str]) -> Gloss:
+def _gloss(item: abi.GlossItem, glosses: Sequence[str]) -> Gloss:
     return Gloss(
         glosses[item.id],
         item.start_ns * 1e-9,
@@ -372,7 +136,7 @@ def _gloss(item: GlossItem, glosses: Sequence[str]) -> Gloss:
         item.end_step,
         item.confidence,
         item.stability,
-        bool(item.flags & _FINAL),
+        bool(item.flags & abi.GLOSS_FINAL),
     )
 
 
@@ -403,12 +167,12 @@ class Decoding(NamedTuple):
     gloss_bonus: float = 0.0
     hot_words: Mapping[str, float] = {}
 
-    def options(self) -> Tuple[DecoderOptions, Any]:
+    def options(self) -> Tuple[abi.DecoderOptions, Any]:
         """The struct, and what must live as long as it does."""
         words = _strings(list(self.hot_words))
         boosts = (c_float * len(self.hot_words))(*self.hot_words.values())
-        return DecoderOptions(
-            kind=BEAM if self.beam_width else GREEDY,
+        return abi.DecoderOptions(
+            kind=abi.BEAM if self.beam_width else abi.GREEDY,
             beam_width=self.beam_width,
             top_k=self.top_k,
             class_threshold=self.class_threshold,
@@ -423,12 +187,15 @@ class Decoding(NamedTuple):
         ), (words, boosts)
 
 
+PLAIN = Decoding()  # greedy
+
+
 class Decoder(_Handle):
     """CTC decoding of log-probabilities (steps, classes) that come from anywhere. glosses[0] is the blank."""
 
     _kind = "decoder"
 
-    def __init__(self, glosses: Sequence[str], decoding: Decoding = Decoding()) -> None:
+    def __init__(self, glosses: Sequence[str], decoding: Decoding = PLAIN) -> None:
         super().__init__()
         self.glosses = tuple(glosses)
         self._lm = decoding.lm
@@ -481,16 +248,18 @@ class Model(_Handle):
         log: Optional[Callable[[int, str], None]] = None,
     ) -> None:
         super().__init__()
-        library = library or backend_library(backend or "onnxruntime")
-        self._log = _LOG(lambda _, level, words: log(level, words.decode("utf-8", "replace")) if log else None)
-        options = ModelOptions(
+        library = library or abi.backend_library(backend or "onnxruntime")
+        self._log = abi.LogFunction(
+            lambda _, level, words: log(level, words.decode("utf-8", "replace")) if log else None
+        )
+        options = abi.ModelOptions(
             threads=threads,
             backend=backend.encode() if backend else None,
             library=os.fsencode(library) if library else None,
-            log=self._log if log else _LOG(),
+            log=self._log if log else abi.LogFunction(),
         )
         self._create("model_open", os.fsencode(path), byref(options))
-        self.info = ModelInfo()
+        self.info = abi.ModelInfo()
         self._call("model_get_info", byref(self.info))
         name, joint = self._library.signedge_model_gloss, self._library.signedge_model_joint
         self.glosses = tuple(name(self._handle, i).decode() for i in range(self.info.classes))
@@ -501,7 +270,7 @@ class Model(_Handle):
     @property
     def modality(self) -> str:
         """`rgb` or `keypoints`."""
-        return "keypoints" if self.info.input == _KEYPOINTS else "rgb"
+        return "keypoints" if self.info.input == abi.INPUT_KEYPOINTS else "rgb"
 
     def run(self, x: np.ndarray, steps: int) -> np.ndarray:
         """The network alone: prepared input (B,T',...) float32 -> log-probabilities (B,steps,K)."""
@@ -510,7 +279,7 @@ class Model(_Handle):
         status = self._library.signedge_model_run(
             self._handle, x.ctypes.data, x.shape[0], x.shape[1], log_probs.ctypes.data, log_probs.size
         )
-        if status != _OK:
+        if status != abi.OK:
             raise LibraryError(status, f"{self._library.signedge_status_name(status).decode()} for input {x.shape}")
         return log_probs
 
@@ -523,11 +292,11 @@ class Model(_Handle):
         when_full: int = BLOCK,
         resample: bool = False,
         joint_names: Sequence[str] = (),
-        decoding: Decoding = Decoding(),
+        decoding: Decoding = PLAIN,
     ) -> Stream:
         """A stream of this model; the options are `signedge_stream_options`'s, 0 takes the engine's or the default."""
         decoder, alive = decoding.options()
-        options = StreamOptions(
+        options = abi.StreamOptions(
             chunk=chunk,
             shift=shift,
             lookahead=lookahead,
@@ -546,7 +315,7 @@ class Model(_Handle):
         self,
         frames: Optional[np.ndarray] = None,
         keypoints: Optional[np.ndarray] = None,
-        decoding: Decoding = Decoding(),
+        decoding: Decoding = PLAIN,
     ) -> List[str]:
         """The glosses of one clip: frames (T,H,W,3) uint8 RGB or keypoints (T,V,3), whichever the model reads."""
         given = keypoints if self.modality == "keypoints" else frames
@@ -565,12 +334,12 @@ class Stream(_Handle):
 
     _kind = "stream"
 
-    def __init__(self, model: Model, options: StreamOptions, lm: Optional[LanguageModel] = None) -> None:
+    def __init__(self, model: Model, options: abi.StreamOptions, lm: Optional[LanguageModel] = None) -> None:
         super().__init__()
         self.model = model
         self._lm = lm
         self._create("stream_create", model._handle, byref(options))
-        self._frame, self._points = Frame(), Keypoints()
+        self._frame, self._points = abi.Frame(), abi.Keypoints()
 
     def push(self, frame: np.ndarray, time_ns: int, pixels: int = RGB) -> None:
         """Give a frame (H,W,3) uint8 (RGB or BGR; (H,W) for GRAY), or keypoints (V,3) float32, taken at `time_ns`."""
@@ -580,7 +349,7 @@ class Stream(_Handle):
         shape = (3,) if pixels in (RGB, BGR) else ()
         if frame.dtype != np.uint8 or frame.ndim != 2 + len(shape) or frame.shape[2:] != shape:
             raise BadInput(
-                f"a frame must be (height,width,3) uint8, or (height,width) when gray; this is {frame.shape} {frame.dtype}"
+                f"a frame must be (height,width,3) uint8, gray: (height,width); this is {frame.shape} {frame.dtype}"
             )
         if frame.strides[1:] != ((3, 1) if shape else (1,)) or frame.strides[0] < 0:
             frame = np.ascontiguousarray(frame)
@@ -596,7 +365,7 @@ class Stream(_Handle):
         colour: int = BT601,
         crop: Tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> None:
-        """Give a frame by its planes, each a 2-D (or packed 3-D) uint8 array whose rows may be apart. Nothing is copied."""
+        """Give a frame by its planes: uint8 arrays, (rows, bytes) or packed; rows may be apart. Nothing is copied."""
         given = self._frame
         given.format, given.width, given.height, given.timestamp_ns, given.colour = (
             pixels,
@@ -642,10 +411,10 @@ class Stream(_Handle):
         self._call("stream_reset")
 
     def statistics(self) -> Dict[str, Union[int, float]]:
-        """Frames pushed, dropped, skipped, repeated, waiting; runs, retractions; nanoseconds a stage; real-time factor."""
-        counts = StatisticsItem()
+        """Counts of frames, runs and retractions, nanoseconds a stage, real-time factor: `signedge_statistics`."""
+        counts = abi.StatisticsItem()
         self._call("stream_get_statistics", byref(counts))
-        return {name: getattr(counts, name) for name, _ in StatisticsItem._fields_ if name != "struct_size"}
+        return {name: getattr(counts, name) for name in (field[0] for field in abi.StatisticsItem._fields_[1:])}
 
 
 def step_together(streams: Sequence[Stream]) -> None:
