@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "text.hpp"
 
 namespace signedge {
 namespace {
@@ -22,7 +23,7 @@ std::unordered_map<std::string, uint32_t> index_of(const std::vector<std::string
     std::unordered_map<std::string, uint32_t> index;
     for (uint32_t i = 0; i < names.size(); i++) {
         if (!index.emplace(names[i], i).second) {
-            fail(SIGNEDGE_INVALID_ARGUMENT, "joint_names has '%.80s' twice", names[i].c_str());
+            fail(SIGNEDGE_INVALID_ARGUMENT, "joint_names has '%s' twice", shown(names[i]).c_str());
         }
     }
     return index;
@@ -31,12 +32,12 @@ std::unordered_map<std::string, uint32_t> index_of(const std::vector<std::string
 [[noreturn]] void fail_missing(const std::string &model, const std::vector<std::string> &missing) {
     std::string list;
     for (size_t i = 0; i < std::min(missing.size(), most_named); i++) {
-        list += (i > 0 ? ", " : "") + missing[i].substr(0, 80);
+        list += (i > 0 ? ", " : "") + shown(missing[i], 80);
     }
     if (missing.size() > most_named) {
         list += " and " + std::to_string(missing.size() - most_named) + " more";
     }
-    fail(SIGNEDGE_INVALID_ARGUMENT, "joint_names lacks what '%.80s' needs: %s", model.c_str(), list.c_str());
+    fail(SIGNEDGE_INVALID_ARGUMENT, "joint_names lacks what '%s' needs: %s", shown(model, 80).c_str(), list.c_str());
 }
 
 bool is_seen(const float *point) { return point[0] != 0 || point[1] != 0; }
