@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench.record import Latency
+from devices.load import OtherWork
 from runtime.errors import BadInput
 
 CONFIDENCE = 0.99
@@ -81,6 +82,7 @@ class Timing:
     warmup: int
     stable: bool
     threads: int
+    other_work: float | None = None  # cores that other processes kept busy meanwhile
 
     @property
     def per_clip(self) -> np.ndarray:
@@ -114,6 +116,7 @@ class Timing:
             per_frame_ms=float(np.median(self.per_clip / 1e6 / frames)),
             real_time_factor=float(np.median(self.per_clip / 1e9 / seconds)),
             preprocess_ms=float(np.median(self.prepare) / 1e6),
+            other_work=self.other_work,
         )
 
 
@@ -154,6 +157,7 @@ def time_systems(
 
     rounds: dict[str, list[list[list[int]]]] = {system.name: [] for system in systems}
     prepared: dict[str, list[int]] = {system.name: [] for system in systems}
+    others = OtherWork()
     started = clock()
     while _more(len(rounds[systems[0].name]) * len(clips) * plan.repeats, started, plan, clock):
         progress(f"timing round {len(rounds[systems[0].name]) + 1}")
@@ -168,6 +172,7 @@ def time_systems(
                 this[system.name].append(_timed(system, x, plan.repeats, clock))
         for name, times in this.items():
             rounds[name].append(times)
+    other_work = others.cores()
     fps = [float(clip.fps) for clip in clips]
     return {
         name: Timing(
@@ -178,6 +183,7 @@ def time_systems(
             np.median(np.array(prepared[name]).reshape(len(times), len(clips)), axis=0),
             *warmups[name],
             threads,
+            other_work,
         )
         for name, times in rounds.items()
     }

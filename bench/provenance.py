@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import posixpath
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.record import Provenance
 from devices.host import detect
+from devices.load import load_average
 
+SOURCE = Path(__file__).parents[1]
 PACKAGES = ("signedge", "numpy", "torch", "onnxruntime", "onnx", "fvcore")
 
 
 def provenance(command: str, corpus: str = "") -> Provenance:
     """A Provenance of this moment on this machine; hashes of a single system are filled in where they are known."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Provenance(command=command, time=now, host=detect().described(), versions=versions(), corpus=corpus)
+    commit, dirty = checkout()
+    return Provenance(
+        command=command,
+        time=now,
+        host=detect().described(),
+        versions=versions(),
+        corpus=corpus,
+        commit=commit,
+        dirty=dirty,
+        load=load_average(),
+    )
 
 
 def command_line(words: Sequence[str] | None = None, folder: Path | None = None) -> str:
@@ -51,3 +65,25 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def checkout(folder: Path = SOURCE) -> tuple[str | None, bool | None]:
+    """Commit of the git checkout whose root `folder` is, and whether tracked files differ from it; else None, None.
+
+    A folder inside somebody's checkout, as an installed package in its environment, is none.
+    """
+    top, commit = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    if not top or not commit or changed is None or Path(top).resolve() != folder.resolve():
+        return None, None
+    return commit, bool(changed)
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git prints; None where there is no git, no checkout, or no answer."""
+    own = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
+    try:
+        asked = subprocess.run(["git", *words], cwd=folder, env=own, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None

@@ -31,6 +31,9 @@ class Provenance(_Strict):
     onnx: str = ""
     engine: str = ""
     seed: int | None = None
+    commit: str | None = None  # of the checkout that signedge ran from; None: it did not run from one
+    dirty: bool | None = None  # whether files of that checkout differed from the commit
+    load: float | None = None  # load average of the last minute, signedge's own work included
 
 
 class Interval(_Strict):
@@ -87,6 +90,7 @@ class Latency(_Strict):
     per_frame_ms: float  # median over clips of time / frames
     real_time_factor: float  # processing time / duration of the clip
     preprocess_ms: float | None = None  # median of the preprocessing of a clip, not in the figures above
+    other_work: float | None = None  # cores that other processes kept busy meanwhile
 
 
 class FlopCount(_Strict):

@@ -13,6 +13,9 @@ from bench.report.basis import nothing_learnt, too_few
 from bench.report.cast import EAGER, RUNTIMES, Cast
 from bench.report.comparisons import DISTILLED, Group
 
+BUSY = 0.25  # share of the cores in others' work from which caches, memory and clock rates are no longer ours
+LOADED = 0.5  # load a core that tells the same, less surely: it holds signedge's own work of the last minute, too
+
 
 @dataclass(frozen=True)
 class Caution:
@@ -184,6 +187,22 @@ def _unsettled(records: Sequence[Record], cast: Cast, groups: list[Group]) -> li
     return [Caution("Unsettled times", f"{text}: {formats.listing(rows)}.")] if rows else []
 
 
+def _busy(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    """Other work beside a measurement: known from its own time where the system tells, else guessed from the load."""
+    told: list[str] = []
+    for system in cast.systems.values():
+        cores, load = system.provenance.host.get("cores", ""), system.provenance.load
+        if system.latency is None or not cores.isdigit():
+            continue
+        others = system.latency.other_work
+        if others is not None and others > BUSY * int(cores):
+            told.append(f"Other processes kept {others:.1f} of {cores} cores busy while times were taken")
+        elif others is None and load is not None and load > LOADED * int(cores):
+            told.append(f"The load average was {load:.1f} on {cores} cores when the measurement began")
+    advice = "times may be too long, ratios less so, since the systems took turns. Measure again on an idle machine"
+    return [Caution("Busy machine", f"{text}: {advice}.") for text in dict.fromkeys(told)]
+
+
 def _slow(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     rows = [cast.full_name(s) for s in cast.systems.values() if s.latency and s.latency.real_time_factor > 1]
     text = "Real-time factor above 1"
@@ -263,6 +282,7 @@ _RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Caution]], ..
     _open_intervals,
     _seeds,
     _split,
+    _busy,
     _slow,
     _unsettled,
     _counters,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.complexity import TOLERANCE
 from bench.latency import minimum_samples
-from bench.record import ComparisonRecord, CurveRecord, ExampleRecord, Record, SystemRecord
+from bench.record import ComparisonRecord, CurveRecord, ExampleRecord, Provenance, Record, SystemRecord
 from bench.report import formats
 from bench.report.cast import Cast
 
@@ -27,6 +27,7 @@ class Source:
     name: str
     command: str
     time: str
+    load: str
     seed: str
     corpus: str
     checkpoint: str
@@ -36,11 +37,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """What several records share: machine and versions, and which they are."""
+    """What several records share: machine, versions and commit of signedge, and which they are."""
 
     of: list[str]
     host: dict[str, str]
     versions: dict[str, str]
+    commit: str
 
 
 def methods(cast: Cast) -> list[Method]:
@@ -62,6 +64,7 @@ def sources(records: Sequence[Record]) -> list[Source]:
                 name=f"{name} (training)" if isinstance(record, CurveRecord) else name,
                 command=p.command,
                 time=p.time,
+                load=formats.MISSING if p.load is None else f"{p.load:.2f}",
                 seed=formats.MISSING if p.seed is None else str(p.seed),
                 corpus=formats.digest(p.corpus),
                 checkpoint=formats.digest(p.checkpoint),
@@ -73,18 +76,26 @@ def sources(records: Sequence[Record]) -> list[Source]:
 
 
 def origins(records: Sequence[Record]) -> list[Origin]:
-    """Machines and versions, each set once with the kinds of records that share it."""
+    """Machines, versions and commits, each set once with the kinds of records that share it."""
     found: list[Origin] = []
     for record in records:
         p = record.provenance
-        known = next((o for o in found if o.host == p.host and o.versions == p.versions), None)
+        facts = (p.host, p.versions, _commit(p))
+        known = next((o for o in found if (o.host, o.versions, o.commit) == facts), None)
         if known is None:
-            known = Origin([], p.host, p.versions)
+            known = Origin([], *facts)
             found.append(known)
         label = record.system if isinstance(record, SystemRecord) else record.kind
         if label not in known.of:
             known.of.append(label)
     return found
+
+
+def _commit(provenance: Provenance) -> str:
+    """Commit of the checkout; "" where there was none, or the records are older than this field."""
+    if provenance.commit is None:
+        return ""
+    return f"{formats.digest(provenance.commit)}{', with uncommitted changes' if provenance.dirty else ''}"
 
 
 def _numbers(values: list[int]) -> str:
@@ -123,6 +134,8 @@ def _latency(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not timed:
         return None
     threads = formats.listing(sorted({formats.plural(t.threads, "thread") for t in timed}))
+    others = [t.other_work for t in timed if t.other_work is not None]
+    meanwhile = f" Meanwhile other processes kept {max(others):.1f} cores busy." if others else ""
     return Method(
         "Latency",
         "Wall time of one call of the recogniser over one whole clip, batch 1, prepared frames or key points in, "
@@ -131,7 +144,7 @@ def _latency(systems: list[SystemRecord], cast: Cast) -> Method | None:
         f"timed calls after {_numbers([t.warmup for t in timed])} calls of warm-up, {threads}. The systems take turns "
         "clip by clip, so that a drift of the machine touches all alike. Stated is the median; p90 from "
         f"{minimum_samples(90)} and p99 from {minimum_samples(99)} timed calls on, thresholds "
-        "that take repeated calls on the same clips as independent samples. Preprocessing is timed apart.",
+        f"that take repeated calls on the same clips as independent samples. Preprocessing is timed apart.{meanwhile}",
     )
 
 

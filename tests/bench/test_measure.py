@@ -24,7 +24,7 @@ from bench.measure import (
     plain_twins,
     spread,
 )
-from bench.provenance import provenance
+from bench.provenance import checkout, provenance
 from bench.record import (
     ComparisonRecord,
     CorpusRecord,
@@ -36,6 +36,7 @@ from bench.record import (
     read_records,
     write_records,
 )
+from devices.load import OtherWork
 from distill.corpus.check import warnings
 from runtime.errors import BadInput
 
@@ -201,6 +202,14 @@ def test_a_stranger_is_measured_and_says_what_is_missing(stage, tmp_path):
     assert "made for a test" in rows[0].reasons
     assert any("compiled for jetson" in reason for reason in rows[0].reasons)
     assert len(rows[0].wer.utterances) == 3 and rows[0].valid
+
+
+def test_others_work_and_the_commit_are_recorded(stage, monkeypatch):
+    corpus, engines, runs = stage
+    monkeypatch.setattr(OtherWork, "cores", lambda self: 0.75)
+    systems, opened = open_all(engines[1:2], [], runs[1:2], 1)
+    (row,) = of(measure(systems, corpus, options(), opened, command="x"), SystemRecord)
+    assert row.latency.other_work == 0.75 and (row.provenance.commit is None) == (checkout()[0] is None)
 
 
 def test_limits_and_strange_corpora_become_notes(stage, tmp_path):

@@ -309,11 +309,51 @@ def test_the_track_of_the_keypoints_is_told(records: list[Record]) -> None:
     assert "Key points made poor" not in leads(view(frames))
 
 
-def test_records_from_before_tracks_and_warnings_are_read(records: list[Record], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("others", "load", "words"),
+    [
+        (0.9, 0.1, "Other processes kept 0.9 of 2 cores busy while times were taken: "),
+        (0.4, 1.9, ""),  # the load is signedge's own
+        (None, 1.9, "The load average was 1.9 on 2 cores when the measurement began: "),
+        (None, 0.8, ""),
+        (None, None, ""),
+    ],
+)
+def test_a_busy_machine_is_cautioned(
+    records: list[Record], others: float | None, load: float | None, words: str
+) -> None:
+    for row in [r for r in records if isinstance(r, SystemRecord)]:
+        records = change(records, row.system, provenance=row.provenance.model_copy(update={"load": load}))
+        records = change_part(records, row.system, "latency", other_work=others)
+    texts = [caution.text for caution in view(records).cautions if caution.lead == "Busy machine"]
+    assert len(texts) == bool(words) and all(text.startswith(words) for text in texts)
+    told = {method.figure: method.text for method in methods(gather_cast(records))}["Latency"]
+    assert ("Meanwhile other processes kept" in told) == (others is not None)
+
+
+def test_commit_and_load_stand_in_the_provenance(records: list[Record]) -> None:
+    origin = made_up.provenance("lrinet-fp32", commit="ab" * 20, dirty=True, load=0.25)
+    report = view(change(records, "lrinet-fp32", provenance=origin))
+    for text in (page(report), markdown(report)):
+        assert "abababababab, with uncommitted changes" in text and "0.25" in text
+    clean = view(change(records, "lrinet-fp32", provenance=origin.model_copy(update={"dirty": False})))
+    assert [o.commit for o in clean.origins] == ["", "abababababab"]
+    assert "at commit" not in page(view(records))
+
+
+def test_records_of_earlier_versions_are_read(records: list[Record], tmp_path: Path) -> None:
     corpus = next(r for r in records if isinstance(r, CorpusRecord))
-    old = corpus.model_dump(mode="json", exclude={"keypoint_track", "warnings"})
-    (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
-    assert read_records(tmp_path / "old.jsonl") == [corpus]
+    row = next(r for r in records if isinstance(r, SystemRecord))
+    new = {"keypoint_track", "warnings", "commit", "dirty", "load", "other_work"}
+
+    def old(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: old(inner) for key, inner in value.items() if key not in new}
+        return [old(inner) for inner in value] if isinstance(value, list) else value
+
+    lines = [json.dumps(old(record.model_dump(mode="json"))) for record in (corpus, row)]
+    (tmp_path / "old.jsonl").write_text("\n".join(lines))
+    assert read_records(tmp_path / "old.jsonl") == [corpus, row]
 
 
 def test_a_second_seed_and_a_measured_pose_estimator_end_their_warnings(records: list[Record]) -> None:
