@@ -225,7 +225,8 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
     What a group lacks on one side is told as a whole: `distillation.kd: null -> {weight: 1.0, ...}`.
     """
-    return _differences(*(recipe.model_dump(mode="json", exclude={"corpus"}) for recipe in (old, new)))
+    before, after = (recipe.model_dump(mode="json", exclude={"corpus"}) for recipe in (old, new))
+    return _differences(before, after)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
