@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.corpus.schema import ClipRow
 from distill.corpus.store import CLIPS, Corpus
-from distill.corpus.video import count_frames
+from runtime.video import count_frames
 from runtime.contract import BLANK, FRAME_STRIDE
 from runtime.errors import BadInput
 

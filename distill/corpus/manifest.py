@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from distill.corpus.check import ctc_frames
 from distill.corpus.schema import CorpusMetadata, SignClip, Split
 from distill.corpus.store import CorpusWriter, read_keypoints
-from distill.corpus.video import frame_rate, iterate_frames
+from runtime.video import frame_rate, iterate_frames
 from distill.explain import explain
 from runtime.atomic import atomic_folder
 from runtime.contract import BLANK, body_and_hands_layout

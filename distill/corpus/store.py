@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from distill.corpus.schema import ClipRow, CorpusMetadata, SignClip
-from distill.corpus.video import read_frames
+from runtime.video import read_frames
 from distill.explain import explain
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes, sha256_files

@@ -1,4 +1,4 @@
-"""Small corpora, videos and recordings for the tests of the corpus room."""
+"""Small corpora and recordings for the tests of the corpus room."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from distill.corpus import CorpusMetadata, CorpusWriter, SignClip
@@ -50,34 +49,6 @@ def edit_rows(folder: Path, **changes: dict[str, Any]) -> None:
     path = folder / "clips.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({**row, **changes.get(row["id"], {})}) + "\n" for row in rows))
-
-
-def write_video(
-    path: Path, count: int = 12, size: tuple[int, int] = (48, 64), codec: str = "mpeg4", turned: int = 0
-) -> Path:
-    """A video of (height, width) whose left half is red and right half blue, getting brighter."""
-    height, width = size
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        if turned:
-            stream.set_display_rotation(turned)
-        for index in range(count):
-            picture = np.zeros((height, width, 3), np.uint8)
-            picture[:, : width // 2, 0] = 100 + 3 * index
-            picture[:, width // 2 :, 2] = 100 + 3 * index
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def write_image(path: Path, picture: np.ndarray) -> None:
-    """One PNG."""
-    with av.open(str(path), "w", format="image2") as container:
-        stream = container.add_stream("png", rate=1)
-        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "rgb24"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def write_recordings(path: Path, glosses: int = 5, each: int = 6, seed: int = 0) -> Path:

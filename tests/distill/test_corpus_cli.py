@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from corpus_samples import edit_rows, small_corpus, write_recordings, write_video
+from corpus_samples import edit_rows, small_corpus, write_recordings
+from video_samples import write_video
 
 from distill.corpus import Corpus
 from signedge import main

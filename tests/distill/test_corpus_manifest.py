@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_samples import frames, keypoints, write_image, write_video
+from corpus_samples import frames, keypoints
+from video_samples import write_image, write_video
 
 from distill.corpus import Corpus
 from distill.corpus.check import check

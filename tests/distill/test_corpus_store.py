@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_samples import edit_rows, frames, keypoints, small_corpus, write_image
+from corpus_samples import edit_rows, frames, keypoints, small_corpus
+from video_samples import write_image
 
 from distill.corpus import Corpus
 from runtime.errors import BadInput

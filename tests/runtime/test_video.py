@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_samples import frames, write_image, write_video
+from video_samples import encode, write_image, write_video
 
-from distill.corpus.video import count_frames, frame_rate, iterate_frames, read_frames
 from runtime.errors import BadInput
+from runtime.video import Camera, count_frames, frame_rate, iterate_frames, read_frames, timed_frames
 
 CONTAINERS = [("clip.mp4", "mpeg4"), ("clip.avi", "mpeg4"), ("clip.webm", "libvpx"), ("clip.mkv", "libvpx")]
 
@@ -81,12 +81,31 @@ def test_image_folder(tmp_path: Path) -> None:
 
 
 def test_arrays(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", frames(7))
-    np.testing.assert_array_equal(read_frames(tmp_path / "a.npy"), frames(7))
+    frames = np.random.default_rng(0).integers(0, 256, (7, 12, 12, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", frames)
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.npy"), frames)
     assert sum(1 for _ in iterate_frames(tmp_path / "a.npy")) == count_frames(tmp_path / "a.npy") == 7
-    np.save(tmp_path / "b.npy", frames(7).astype(float))
+    np.save(tmp_path / "b.npy", frames.astype(float))
     with pytest.raises(BadInput, match="uint8 is needed"):
         read_frames(tmp_path / "b.npy")
+
+
+def test_times_are_the_videos_own(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.1, 0.5, 0.54, 0.9]
+    path = encode(tmp_path / "varying.mkv", np.zeros((6, 16, 16, 3), np.uint8), times=times)
+    assert [frame.time for frame in timed_frames(path)] == pytest.approx(times, abs=1e-3)
+    late = encode(tmp_path / "late.ts", np.zeros((6, 16, 16, 3), np.uint8), times=[time + 3 for time in times])
+    assert [frame.time for frame in timed_frames(late)] == pytest.approx(times, abs=1e-3)
+    np.save(tmp_path / "array.npy", np.zeros((2, 4, 4, 3), np.uint8))
+    assert [frame.time for frame in timed_frames(tmp_path / "array.npy")] == [None, None]
+
+
+def test_a_camera_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"there is no camera .*video77; cameras of this machine: "):
+        Camera(tmp_path / "video77")
+    (tmp_path / "video78").write_text("not a camera")
+    with pytest.raises(BadInput, match=r"cannot decode .*video78: Inappropriate ioctl"):
+        Camera(tmp_path / "video78")
 
 
 def test_a_real_recording(shared: Path) -> None:

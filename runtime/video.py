@@ -1,17 +1,28 @@
-"""Frames from wherever they are: a .npy array, a video of any container PyAV reads, or a folder of images."""
+"""Frames from wherever they are: a video of any container PyAV reads, a camera, a .npy array, a folder of images.
+
+Corpora are read by it and so is what `signedge run` recognises: a network is fed as it was taught.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator, NamedTuple, Optional
 
 import numpy as np
 
 from runtime.errors import BadInput, MissingExtra
 
 _LAST_FRAME = 0.5  # seconds that the last frame of a whole video may last
+_TICK = 1e-6  # seconds of the unit in which containers say when they start
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+
+
+class Frame(NamedTuple):
+    """Pixels (H,W,3) uint8 RGB, upright; seconds since the start of their container, None if it does not say."""
+
+    pixels: np.ndarray
+    time: Optional[float] = None
 
 
 def read_frames(path: Path) -> np.ndarray:
@@ -26,15 +37,39 @@ def read_frames(path: Path) -> np.ndarray:
 
 def iterate_frames(path: Path) -> Iterator[np.ndarray]:
     """Frames (H,W,3) uint8 RGB one by one, upright. Raises `BadInput`; at the end, if the video is truncated."""
+    for frame in timed_frames(path):
+        yield frame.pixels
+
+
+def timed_frames(path: Path) -> Iterator[Frame]:
+    """As `iterate_frames`, with times where it is a video."""
     if path.is_dir():
         for image in images_in(path):
-            yield next(_decode(image))
+            yield Frame(next(_decode(_open(image), image)).pixels)
     elif not path.exists():
         raise BadInput(f"missing file {path}")
     elif path.suffix == ".npy":
-        yield from _map_array(path)
+        yield from map(Frame, _map_array(path))
     else:
-        yield from _decode(path)
+        yield from _decode(_open(path), path)
+
+
+class Camera:
+    """A camera of Video4Linux, opened. `rate` frames a second is what it says of itself, None if nothing."""
+
+    def __init__(self, device: Path) -> None:
+        here = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        if not device.exists():
+            raise BadInput(f"there is no camera {device}; cameras of this machine: {here}")
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise BadInput(f"this user may not open {device}; the group that may is usually called video")
+        self.device = device
+        self._container = _open(device, "v4l2")
+        self.rate = _rate(self._container)
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames as they are taken, until it is unplugged (`BadInput`) or nobody asks for more."""
+        yield from _decode(self._container, self.device, "SLICE")  # one thread a frame would hold frames back
 
 
 def count_frames(path: Path) -> int:
@@ -55,15 +90,14 @@ def count_frames(path: Path) -> int:
     return sum(1 for _ in iterate_frames(path))  # no count in the header, or something is wrong: look closely
 
 
-def frame_rate(path: Path) -> float | None:
+def frame_rate(path: Path) -> Optional[float]:
     """Frames a second by the container of a video; None if it does not say, and for folders and arrays."""
     if path.is_dir() or path.suffix == ".npy":
         return None
     if not path.exists():
         raise BadInput(f"missing file {path}")
     with _open(path) as container:
-        rate = container.streams.video[0].average_rate
-    return float(rate) if rate else None
+        return _rate(container)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -89,16 +123,16 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise MissingExtra("av", "train") from error
+        raise MissingExtra("av", "run") from error
     av.logging.set_level(av.logging.PANIC)  # a broken file is reported once, by us
     return av
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, form: Optional[str] = None) -> Any:
     """The opened container; it has a video stream."""
     av = _av()
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), format=form)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadInput(f"cannot decode {path}: {getattr(error, 'strerror', None) or error}") from error
     if not container.streams.video:
@@ -107,17 +141,24 @@ def _open(path: Path) -> Any:
     return container
 
 
-def _decode(path: Path) -> Iterator[np.ndarray]:
+def _rate(container: Any) -> Optional[float]:
+    rate = container.streams.video[0].average_rate
+    return float(rate) if rate else None
+
+
+def _decode(container: Any, path: Path, threading: str = "AUTO") -> Iterator[Frame]:
     count, seconds = 0, 0.0
-    with _open(path) as container:
+    with container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.thread_type = threading
         promised, duration = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
+        start = (container.start_time or 0) * _TICK
         try:
             for frame in container.decode(stream):
                 count, seconds = count + 1, frame.time or 0.0
                 # Telephones film sideways and say so in the stream; players turn the picture, so do we.
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield Frame(np.ascontiguousarray(upright), None if frame.time is None else frame.time - start)
         except _av().FFmpegError as error:
             raise BadInput(f"cannot decode {path} after frame {count}: {error.strerror}") from error
     if not count:
