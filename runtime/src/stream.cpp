@@ -101,17 +101,17 @@ void Stream::push(const signedge_frame &frame) {
     if (!image_) {
         fail(SIGNEDGE_UNSUPPORTED, "'%s' reads keypoints, not frames", model_->contract.name.c_str());
     }
-    take(frame.timestamp_ns, [&](float *out) { image_->prepare(frame, out); });
+    take(frame.timestamp_ns, [&](uint64_t number) { image_->prepare(frame, slot(number)); });
 }
 
 void Stream::push(const signedge_keypoints &points) {
     if (!keypoints_) {
         fail(SIGNEDGE_UNSUPPORTED, "'%s' reads frames, not keypoints", model_->contract.name.c_str());
     }
-    take(points.timestamp_ns, [&](float *out) {
-        float *raw = raw_slot(frames_);
+    take(points.timestamp_ns, [&](uint64_t frame) {
+        float *raw = raw_slot(frame);
         keypoints_->read(points, raw);
-        if (keypoints_->prepare(raw, out)) {
+        if (keypoints_->prepare(raw, slot(frame))) {
             keypoints_->redo(raw_slot(base_), slot(base_), frames_ - base_);
         }
     });
@@ -130,17 +130,16 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
     if (instants.count > 0) {
         make_room(instants.count);
         const Stopwatch stopwatch(counts_.prepare_ns);
-        prepare(slot(frames_));
-        for (uint64_t copy = 0; copy < instants.count; copy++) {
-            if (copy > 0) {
-                std::copy_n(slot(frames_ - 1), frame_values_, slot(frames_));
-                if (keypoints_) {
-                    std::copy_n(raw_slot(frames_ - 1), keypoints_->raw_values(), raw_slot(frames_));
-                }
-            }
+        const uint64_t number = frames_ + instants.count - 1;
+        prepare(number);
+        // Instants between the last frame and this one saw the last one; if that was dropped, this one has to do.
+        const uint64_t last = frames_ > base_ ? frames_ - 1 : number;
+        for (; frames_ < number; frames_++) {
+            copy_frame(last, frames_);
             times_[frames_ % times_.size()] = timestamp;
-            frames_++;
         }
+        times_[number % times_.size()] = timestamp;
+        frames_ = number + 1;
         counts_.frames_repeated += instants.count - 1;
     } else {
         counts_.frames_skipped++;
@@ -150,6 +149,13 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
     first_time_ = started_ ? first_time_ : timestamp;
     last_time_ = timestamp;
     started_ = true;
+}
+
+void Stream::copy_frame(uint64_t from, uint64_t to) {
+    std::copy_n(slot(from), frame_values_, slot(to));
+    if (keypoints_) {
+        std::copy_n(raw_slot(from), keypoints_->raw_values(), raw_slot(to));
+    }
 }
 
 // The instants of the model's frame rate that a frame at this time serves: those since the last frame, up to now.

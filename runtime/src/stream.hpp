@@ -67,6 +67,7 @@ private:
     template <typename Prepare>
     void take(int64_t timestamp, Prepare prepare);
     Instants due(int64_t timestamp) const;
+    void copy_frame(uint64_t from, uint64_t to);
     void make_room(uint64_t frames);
     void reserve(uint64_t frames);
     void drop_oldest(uint64_t frames);
