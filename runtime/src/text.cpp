@@ -1,6 +1,7 @@
 // Text from strangers: whether it is UTF-8, fit for a name, and how a message shows it.
 #include "text.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace signedge {
@@ -94,6 +95,11 @@ std::string shown(const std::string &text, size_t most) {
     out += "...";
     append_escaped(out, text.substr(tail));
     return out;
+}
+
+std::string one_line(std::string words) {
+    std::replace(words.begin(), words.end(), '\n', ' ');
+    return words;
 }
 
 }  // namespace signedge

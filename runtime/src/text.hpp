@@ -15,4 +15,7 @@ bool is_name(const std::string &text);
 // "...", so that about `most` bytes of it are left.
 std::string shown(const std::string &text, size_t most = 160);
 
+// The words of another library as one line for a message: its line breaks are spaces.
+std::string one_line(std::string words);
+
 }  // namespace signedge

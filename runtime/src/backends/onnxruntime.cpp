@@ -1,18 +1,16 @@
 // ONNX Runtime, on the CPU. Its C API is one table of functions that only ever grows at its end; what is used of it is
 // declared here by its place in the table, so that no header of it is needed and any library since 1.16 serves.
-#include <mutex>
-#include <vector>
-
 #include "backend.hpp"
 #include "error.hpp"
+#include "ports.hpp"
 #include "shared_library.hpp"
+#include "text.hpp"
 
 namespace signedge {
 namespace {
 
 constexpr uint32_t api_version = 16;
 constexpr char variable[] = "SIGNEDGE_ONNXRUNTIME_LIBRARY";
-constexpr char input_name[] = "input", output_name[] = "log_probs";
 constexpr int tensor_float = 1, arena_allocator = 1, default_memory = 0, silent = 4, optimise_all = 99;
 
 struct Status;
@@ -62,11 +60,9 @@ private:
         if (!status) {
             return;
         }
-        std::string message = reinterpret_cast<const char *(*)(const Status *)>(const_cast<void *>(table_[2]))(status);
+        const std::string message =
+            one_line(reinterpret_cast<const char *(*)(const Status *)>(const_cast<void *>(table_[2]))(status));
         release<release_status>(status);
-        for (char &letter : message) {
-            letter = letter == '\n' ? ' ' : letter;
-        }
         fail(SIGNEDGE_BACKEND_FAILED, "ONNX Runtime: %s", message.c_str());
     }
 
@@ -124,8 +120,7 @@ private:
 class OnnxRuntimeSession final : public Session {
 public:
     OnnxRuntimeSession(const EngineFile &engine, const SessionOptions &options)
-        : api_(options.library), env_(api_), session_(api_), memory_(api_), frame_shape_(engine.contract.frame_shape()),
-          classes_(static_cast<int64_t>(engine.contract.glosses.size())) {
+        : api_(options.library), env_(api_), session_(api_), memory_(api_), ports_(engine) {
         api_.call<create_env>(int{silent}, "signedge", &env_.handle);
         Owned<Options, release_options> settings(api_);
         api_.call<create_options>(&settings.handle);
@@ -138,21 +133,15 @@ public:
         api_.call<create_session_from_array>(env_.handle, static_cast<const void *>(engine.bytes.data()),
                                              engine.bytes.size(), settings.handle, &session_.handle);
         api_.call<create_cpu_memory_info>(int{arena_allocator}, int{default_memory}, &memory_.handle);
-        check_ports(engine.path);
+        const Port in = port<input_count, get_input_name, input_type>();
+        ports_.check(in, port<output_count, get_output_name, output_type>());
+        batches_ = in.sides[0] <= 0;
     }
 
     void run(const float *input, int64_t batch, int64_t frames, float *log_probs, int64_t steps) override {
-        int64_t in_shape[5] = {batch, frames};
-        size_t rank = 2;
-        int64_t in_values = batch * frames;
-        for (int64_t side : frame_shape_) {
-            in_shape[rank++] = side;
-            in_values *= side;
-        }
-        const int64_t out_shape[3] = {batch, steps, classes_};
         Owned<Value, release_value> x(api_), y(api_);
-        wrap(const_cast<float *>(input), in_values, in_shape, rank, &x.handle);
-        wrap(log_probs, batch * steps * classes_, out_shape, 3, &y.handle);
+        wrap(const_cast<float *>(input), ports_.input(batch, frames), &x.handle);
+        wrap(log_probs, ports_.output(batch, steps), &y.handle);
         const char *const names_in[] = {input_name};
         const char *const names_out[] = {output_name};
         const Value *const values_in[] = {x.handle};
@@ -165,70 +154,48 @@ public:
     std::string description() const override { return "onnxruntime " + api_.version; }
 
 private:
-    void wrap(float *data, int64_t values, const int64_t *shape, size_t rank, Value **value) const {
+    void wrap(float *data, const Shape &shape, Value **value) const {
         api_.call<create_tensor>(static_cast<const MemoryInfo *>(memory_.handle), static_cast<void *>(data),
-                                 static_cast<size_t>(values) * sizeof(float), shape, rank, int{tensor_float}, value);
-    }
-
-    // One input and one output, of the names, types and fixed sides that the contract asks for.
-    void check_ports(const std::string &path) {
-        std::vector<int64_t> in = port<input_count, get_input_name, input_type>(path, "input", input_name);
-        std::vector<int64_t> out = port<output_count, get_output_name, output_type>(path, "output", output_name);
-        if (out.size() != 3 || (out[2] > 0 && out[2] != classes_)) {
-            fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, %lld classes) as its contract says",
-                 path.c_str(), static_cast<long long>(classes_));
-        }
-        bool fits = in.size() == 2 + frame_shape_.size();
-        for (size_t i = 0; fits && i < frame_shape_.size(); i++) {
-            fits = in[2 + i] <= 0 || in[2 + i] == frame_shape_[i];
-        }
-        if (!fits) {
-            fail(SIGNEDGE_BAD_FILE, "%s: its input has not the shape that its contract says", path.c_str());
-        }
-        batches_ = in[0] <= 0;
+                                 static_cast<size_t>(shape.values()) * sizeof(float), &shape.sides[0], shape.rank,
+                                 int{tensor_float}, value);
     }
 
     template <int count_place, int name_place, int type_place>
-    std::vector<int64_t> port(const std::string &path, const char *what, const char *expected) const {
-        size_t count = 0;
-        api_.call<count_place>(static_cast<const Session_ *>(session_.handle), &count);
+    Port port() const {
+        const Session_ *session = session_.handle;
+        Port found;
+        api_.call<count_place>(session, &found.count);
+        if (found.count != 1) {
+            return found;
+        }
         Allocator *allocator = nullptr;
         api_.call<default_allocator>(&allocator);
         char *name = nullptr;
-        std::string found;
-        if (count == 1) {
-            api_.call<name_place>(static_cast<const Session_ *>(session_.handle), size_t{0}, allocator, &name);
-            found = name;
-            api_.call<allocator_free>(allocator, static_cast<void *>(name));
-        }
-        if (found != expected) {
-            fail(SIGNEDGE_BAD_FILE, "%s must have one %s, '%s'; it has %zu, %s", path.c_str(), what, expected, count,
-                 found.empty() ? "not that" : found.c_str());
-        }
+        api_.call<name_place>(session, size_t{0}, allocator, &name);
+        found.name = name;
+        api_.call<allocator_free>(allocator, static_cast<void *>(name));
         Owned<TypeInfo, release_type_info> type(api_);
-        api_.call<type_place>(static_cast<const Session_ *>(session_.handle), size_t{0}, &type.handle);
+        api_.call<type_place>(session, size_t{0}, &type.handle);
         const TensorInfo *tensor = nullptr;
         api_.call<cast_to_tensor_info>(static_cast<const TypeInfo *>(type.handle), &tensor);
+        if (!tensor) {
+            return found;
+        }
         int element = 0;
+        api_.call<element_type>(tensor, &element);
+        found.float32 = element == tensor_float;
         size_t rank = 0;
-        if (tensor) {
-            api_.call<element_type>(tensor, &element);
-            api_.call<dimension_count>(tensor, &rank);
-        }
-        if (element != tensor_float) {
-            fail(SIGNEDGE_BAD_FILE, "%s: its %s is not a tensor of float32", path.c_str(), what);
-        }
-        std::vector<int64_t> shape(rank);
-        api_.call<dimensions>(tensor, shape.data(), rank);
-        return shape;
+        api_.call<dimension_count>(tensor, &rank);
+        found.sides.resize(rank);
+        api_.call<dimensions>(tensor, found.sides.data(), rank);
+        return found;
     }
 
     Api api_;
     Owned<Env, release_env> env_;
     Owned<Session_, release_session> session_;
     Owned<MemoryInfo, release_memory_info> memory_;
-    std::vector<int64_t> frame_shape_;
-    int64_t classes_;
+    Ports ports_;
     bool batches_ = false;
 };
 

@@ -1,0 +1,62 @@
+// The ends of a network, compared with its contract.
+#include "ports.hpp"
+
+#include "error.hpp"
+#include "text.hpp"
+
+namespace signedge {
+namespace {
+
+bool is_any_or(int64_t side, int64_t expected) { return side <= 0 || side == expected; }
+
+}  // namespace
+
+Ports::Ports(const EngineFile &engine)
+    : path_(shown(engine.path, 400)), frame_shape_(engine.contract.frame_shape()),
+      classes_(static_cast<int64_t>(engine.contract.glosses.size())) {}
+
+void Ports::check(const Port &input, const Port &output) const {
+    check_port("input", input, input_name);
+    check_port("output", output, output_name);
+    if (output.sides.size() != 3 || !is_any_or(output.sides[2], classes_)) {
+        fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, %lld classes) as its contract says",
+             path_.c_str(), static_cast<long long>(classes_));
+    }
+    bool fits = input.sides.size() == 2 + frame_shape_.size();
+    for (size_t i = 0; fits && i < frame_shape_.size(); i++) {
+        fits = is_any_or(input.sides[2 + i], frame_shape_[i]);
+    }
+    if (!fits) {
+        fail(SIGNEDGE_BAD_FILE, "%s: its input has not the shape that its contract says", path_.c_str());
+    }
+}
+
+Shape Ports::input(int64_t batch, int64_t frames) const {
+    Shape shape;
+    shape.add(batch);
+    shape.add(frames);
+    for (const int64_t side : frame_shape_) {
+        shape.add(side);
+    }
+    return shape;
+}
+
+Shape Ports::output(int64_t batch, int64_t steps) const {
+    Shape shape;
+    shape.add(batch);
+    shape.add(steps);
+    shape.add(classes_);
+    return shape;
+}
+
+void Ports::check_port(const char *what, const Port &port, const char *name) const {
+    if (port.count != 1 || port.name != name) {
+        fail(SIGNEDGE_BAD_FILE, "%s must have one %s, '%s'; it has %zu%s%s", path_.c_str(), what, name, port.count,
+             port.count == 1 ? ", " : "", port.count == 1 ? shown(port.name).c_str() : "");
+    }
+    if (!port.float32) {
+        fail(SIGNEDGE_BAD_FILE, "%s: its %s is not a tensor of float32", path_.c_str(), what);
+    }
+}
+
+}  // namespace signedge
