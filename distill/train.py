@@ -38,7 +38,7 @@ from distill.run import (
     read_summary,
     write,
 )  # fmt: skip
-from runtime.contract import BLANK, Contract
+from runtime.contract import BLANK, FRAME_STRIDE, MOST_FRAMES, Contract
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes
 
@@ -215,6 +215,7 @@ def _prepare(recipe: Recipe, corpus: Corpus, rows: list[ClipRow], teacher: Run |
         fps=Counter(row.fps for row in split["train"]).most_common(1)[0][0],
         padding=student.padding,
         lookahead=student.lookahead,
+        **_window(split["train"]),
         sources=sources,
     )
     views = recipe.distillation.cache_views if teacher and recipe.distillation.cache_teacher else 0
@@ -228,6 +229,20 @@ def _prepare(recipe: Recipe, corpus: Corpus, rows: list[ClipRow], teacher: Run |
         contract,
         teacher,
     )
+
+
+def _window(clips: list[ClipRow]) -> dict[str, int]:
+    """Chunk and shift with which the network may read a stream.
+
+    The window is as long as the longest training clip: beyond that the network has never been seen to read, and in
+    less it would lack the context that it was taught to use. It moves on by four steps, which at 25 frames a second is
+    two thirds of one: about a sign, so captions are a sign late at most. A shorter shift would read every frame more
+    often for little, and two shifts must fit into the window so that no sign is cut at both of its ends.
+    """
+    shift = 4 * FRAME_STRIDE
+    longest = max(row.frames for row in clips)
+    chunk = -(-max(longest, 2 * shift) // FRAME_STRIDE) * FRAME_STRIDE
+    return {"chunk": min(chunk, MOST_FRAMES), "shift": shift}
 
 
 def _finish(job: Job, out: Path, summary: dict[str, Any]) -> None:

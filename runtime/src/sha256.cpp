@@ -32,9 +32,6 @@ alignas(16) constexpr uint32_t round_constants[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-// Takes whole blocks into the state.
-using Compress = void (*)(uint32_t *state, const uint8_t *blocks, size_t count);
-
 uint32_t rotated(uint32_t value, int by) { return value >> by | value << (32 - by); }
 
 uint32_t big_endian(const uint8_t *bytes) {
@@ -140,19 +137,17 @@ compress_with_instructions(uint32_t *state, const uint8_t *blocks, size_t count)
 #else
 
 bool has_instructions() { return false; }
-constexpr Compress compress_with_instructions = compress_portable;
+constexpr Sha256::Compress compress_with_instructions = compress_portable;
 
 #endif
 
-Compress best_compress() {
-    static const Compress best = has_instructions() ? compress_with_instructions : compress_portable;
-    return best;
-}
-
 }  // namespace
 
+Sha256::Sha256() : Sha256(has_instructions() ? compress_with_instructions : compress_portable) {}
+
+Sha256::Sha256(Compress compress) : compress_(compress) {}
+
 void Sha256::update(const void *data, size_t size) {
-    const Compress compress = best_compress();
     const uint8_t *bytes = static_cast<const uint8_t *>(data);
     bytes_ += size;
     if (filled_ > 0) {
@@ -164,9 +159,9 @@ void Sha256::update(const void *data, size_t size) {
         if (filled_ < block_size) {
             return;
         }
-        compress(state_, block_, 1);
+        compress_(state_, block_, 1);
     }
-    compress(state_, bytes, size / block_size);
+    compress_(state_, bytes, size / block_size);
     filled_ = size % block_size;
     std::copy_n(bytes + (size - filled_), filled_, block_);
 }

@@ -58,6 +58,9 @@ def test_a_run_folder_says_everything(corpus: Corpus, taught: Path) -> None:
     assert run.summary["parameters"] == sum(p.numel() for p in run.model.inference().parameters())
     assert run.contract.sources["checkpoint"] == run.checkpoint_hash == run.summary["checkpoint"]
     assert run.contract.glosses[1:] == tuple(tiny.GLOSSES) and run.contract.padding == run.model.padding
+    longest = max(row.frames for row in corpus.split("train"))
+    assert longest > 32 and 0 <= run.contract.chunk - longest < 4 == run.contract.frame_stride
+    assert run.contract.shift == 16
     assert run.curve[0]["dev_wer"] is None and run.curve[1]["dev_wer"] == run.summary["dev_wer"]
     assert set(run.curve[0]["losses"]) == {"ctc"} and run.curve[0]["seconds"] > 0
     assert not run.model.training

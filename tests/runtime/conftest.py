@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,33 @@ def library() -> Path:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
     return BUILD / "libsignedge.so"
+
+
+SANITISED = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+READING = ["json", "text", "contract", "engine_file", "onnx_metadata", "plain_file"]
+
+
+@pytest.fixture(scope="session")
+def read_natively(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], list[str]]:
+    """Ask native/engine_driver.cpp: a list of its commands -> a list of its answers, one line each.
+
+    It reads contracts and engines as libsignedge does, under the address and undefined behaviour sanitizers.
+    """
+    compiler = next((found for found in map(shutil.which, ("g++", "clang++")) if found), None)
+    if compiler is None:
+        pytest.skip("a C++ compiler is needed: g++ or clang++")
+    driver = tmp_path_factory.mktemp("native") / "engine_driver"
+    sources = [ROOT / "tests/runtime/native/engine_driver.cpp", *(ROOT / f"runtime/src/{name}.cpp" for name in READING)]
+    includes = [f"-I{ROOT}/runtime/include", f"-I{ROOT}/runtime/src"]
+    command = [compiler, *SANITISED, *includes, *map(str, sources), "-o", str(driver)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    def ask(commands: Sequence[str]) -> list[str]:
+        done = subprocess.run([driver], input="\n".join(commands).encode(), capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        answers = done.stdout.decode().splitlines()
+        assert len(answers) == len(commands)
+        return answers
+
+    return ask

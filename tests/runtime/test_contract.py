@@ -33,6 +33,8 @@ CONTRACT = Contract(
     glosses=(BLANK, "RAIN", "WIND", "SÜD"),
     fps=12.5,
     lookahead=8,
+    chunk=64,
+    shift=16,
     padding=Padding(6, 6, 4),
     sources={"corpus": "c0", "checkpoint": "ab"},
 )
@@ -51,6 +53,7 @@ def test_defaults_may_be_left_out() -> None:
         {"name": "net", "input": {"kind": "rgb", "height": 8, "width": 8}, "glosses": [BLANK, "RAIN"], "fps": 25}
     )
     assert (contract.frame_stride, contract.lookahead, contract.padding) == (4, -1, Padding(0, 0, 4))
+    assert (contract.chunk, contract.shift) == (0, 0)
     assert contract.modality == "rgb" and replace(CONTRACT, input=POINTS).modality == "keypoints"
 
 
@@ -61,17 +64,24 @@ def test_defaults_may_be_left_out() -> None:
         ({"glosses": ("RAIN", BLANK)}, f"must start with {BLANK}"),
         ({"glosses": ()}, f"must start with {BLANK}"),
         ({"glosses": (BLANK, "RAIN", "RAIN")}, "names a gloss twice"),
-        ({"frame_stride": 0}, "must be positive"),
-        ({"fps": 0.0}, "must be positive"),
+        ({"frame_stride": 0}, "frame_stride is 0; it must be from 1"),
+        ({"fps": 0.0}, "fps is 0.0; it must be above 0"),
         ({"padding": Padding(0, 0, 0)}, "padding"),
         ({"padding": Padding(-1, 0, 4)}, "padding"),
-        ({"input": RgbInput(0, 8)}, "a height and a width"),
+        ({"input": RgbInput(0, 8)}, "height is 0; it must be from 1"),
         ({"input": replace(POINTS, joints=("nose", "left_hand_index9"))}, "not in the layout: left_hand_index9"),
         ({"input": replace(POINTS, origin=("tail",))}, "not in the layout: tail"),
         ({"input": replace(POINTS, roots=("nose", "tail"))}, "not in the layout: tail"),
         ({"input": replace(POINTS, scale=("nose", "tail"))}, "not in the layout: tail"),
         ({"input": replace(POINTS, roots=("nose",))}, "one root a joint"),
         ({"input": replace(POINTS, scale=("nose",))}, "none or two scale joints"),
+        ({"input": replace(POINTS, layout=(*LAYOUT, "nose"))}, "names a joint twice"),
+        ({"input": replace(POINTS, origin=())}, "a joint of origin"),
+        ({"chunk": 10}, r"chunk \(10\) and shift \(16\) must be multiples of frame_stride \(4\)"),
+        ({"chunk": 16, "shift": 6}, "multiples of frame_stride"),
+        ({"chunk": 16, "shift": 20}, "shift at most chunk"),
+        ({"chunk": 0}, "shift at most chunk"),
+        ({"chunk": -4}, "chunk is -4; it must be from 0"),
     ],
 )
 def test_what_no_model_can_keep_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -102,8 +112,13 @@ def plain(**changes: Any) -> dict[str, Any]:
         (json.dumps(plain(padding={"top": 3})), "top"),
         (json.dumps(plain(padding=3)), "incomplete"),
         (json.dumps(plain(glosses=3)), "incomplete"),
-        (json.dumps(plain(glosses="RAIN")), "gloss table"),
+        (json.dumps(plain(glosses="RAIN")), "incomplete.*glosses must be texts in a list"),
         (json.dumps(plain(fps="fast")), "incomplete"),
+        (json.dumps(plain(name="two\nlines")), "name must be of 1 to 256 bytes on one line"),
+        (json.dumps({**plain(), "a\nb": 1}), r"unknown field 'a\\nb'"),
+        ("[" * 100000, "not JSON"),
+        ('{"name": "a", "name": "b"}', "names a member twice"),
+        ('{"fps": NaN}', "NaN is no number of JSON"),
     ],
 )
 def test_broken_text_is_told_in_one_line(text: str, message: str) -> None:
