@@ -1,0 +1,153 @@
+"""Windows over networks that look at the whole clip: libsignedge against the rule written out in numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.models import build
+from export.onnx_graph import export_onnx
+from runtime import abi
+from runtime.binding import Gloss, Model, step_together
+from runtime.contract import BLANK, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
+from runtime.decode import greedy
+from runtime.engine import Engine
+from runtime.preprocess import keypoint_features, pad_clip, prepare
+
+PERIOD = 40_000_000
+CLASSES = 12
+WINDOWS = [(32, 8, 16), (32, 16, 8), (48, 4, 44)]
+
+
+@pytest.fixture(autouse=True)
+def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
+
+
+def skeleton() -> KeypointInput:
+    joints = tuple(joint for joint in body_and_hands_layout() if joint.endswith(("wrist", "root", "4")))
+    roots = tuple(hand_root(joint) or joint for joint in joints)
+    shoulders = ("left_shoulder", "right_shoulder")
+    return KeypointInput(body_and_hands_layout(), joints, roots, origin=shoulders, scale=shoulders)
+
+
+@pytest.fixture(scope="module", params=["stgt", "lrinet"])
+def onnx_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with random weights whose classifier was levelled, so that its glosses change all the time."""
+    torch.manual_seed(3)
+    source = skeleton() if request.param == "stgt" else RgbInput(32, 32)
+    network = build({"name": request.param, "preset": "small"}, CLASSES, source).eval()
+    glosses = (BLANK, *(f"G{number}" for number in range(1, CLASSES)))
+    contract = Contract(request.param, source, glosses, 25.0, padding=network.padding)
+    video = clip(contract, 400, 0)
+    x = prepare(contract, video, video)[0]
+    with torch.no_grad():
+        scores = network(torch.from_numpy(x), torch.tensor([len(x)])).logits[0]
+        network.classifier.weight.mul_(8 / scores.std(dim=0).mean())
+        network.classifier.bias.sub_(scores.mean(dim=0)).mul_(8 / scores.std(dim=0).mean())
+    path = tmp_path_factory.mktemp("windows") / f"{request.param}.onnx"
+    export_onnx(network.inference(), contract, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(onnx_file: Path) -> Engine:
+    return Engine.from_onnx(onnx_file, threads=1)
+
+
+@pytest.fixture
+def model(onnx_file: Path) -> Model:
+    return Model(onnx_file, threads=1)
+
+
+def clip(contract: Contract, frames: int, seed: int) -> np.ndarray:
+    """Pictures of noise, or joints that swing; some are lost, the shoulders seen from the first frame on."""
+    rng = np.random.default_rng(seed)
+    if contract.modality == "rgb":
+        return rng.integers(0, 256, (frames // 6 + 1, 40, 40, 3)).repeat(6, axis=0)[:frames].astype(np.uint8)
+    periods, phases = rng.uniform(8, 40, (49, 3)), rng.uniform(0, 7, (49, 3))
+    points = 0.5 + 0.4 * np.sin(np.arange(frames)[:, None, None] / periods * 2 * np.pi + phases)
+    points[..., 2] = 1
+    lost = rng.random((frames, 49)) < 0.1
+    lost[:, 1:3] = False
+    points[lost] = 0
+    return points.astype(np.float32)
+
+
+def windowed(engine: Engine, video: np.ndarray, chunk: int, shift: int, lookahead: int) -> list[str]:
+    """The rule of a stream's windows: a step is settled by the first run that saw `lookahead` frames after it."""
+    contract = engine.contract
+    stride = contract.frame_stride
+    prepared = (
+        keypoint_features(video, contract.input)
+        if contract.modality == "keypoints"
+        else prepare(contract, video, None)[0][contract.padding.left :][: len(video)]
+    )
+    settled: list[np.ndarray] = []
+    seen: dict[int, np.ndarray] = {}
+    ends = [*range(shift, len(video) + 1, shift)] if len(video) > chunk else []
+    for end in [*ends, *([len(video)] if not ends or ends[-1] != len(video) else [])]:
+        begin = -(-max(0, end - chunk) // stride) * stride
+        while len(settled) < begin // stride:
+            settled.append(seen[len(settled)])
+        window = pad_clip(prepared[begin:end], contract.padding)[None]
+        seen.update(enumerate(engine.log_probs(window)[0], start=begin // stride))
+        while end > chunk and end < len(video) and len(settled) < (end - lookahead) // stride:
+            settled.append(seen[len(settled)])
+    settled += [seen[step] for step in range(len(settled), contract.steps(len(video)))]
+    return [contract.glosses[label] for label in greedy(np.stack(settled))]
+
+
+def play(model: Model, video: np.ndarray, **options: int) -> list[Gloss]:
+    stream = model.stream(**options)
+    found = []
+    for number, frame in enumerate(video):
+        stream.push(frame, number * PERIOD)
+        stream.step()
+        found += [gloss for gloss in stream.poll() if gloss.final]
+    stream.finish()
+    stream.step()
+    return found + stream.poll()
+
+
+@pytest.mark.parametrize("frames", [1, 5, 64, 127, 128])
+def test_a_clip_that_fits_the_window_is_recognised_as_offline(model: Model, engine: Engine, frames: int) -> None:
+    video = clip(engine.contract, frames, frames)
+    key = "keypoints" if model.modality == "keypoints" else "frames"
+    offline = engine.recognise(**{key: video})
+    assert frames < 64 or len(offline) > 3, "a test of nothing"
+    assert [gloss.text for gloss in play(model, video, chunk=128, shift=16)] == offline
+    assert model.recognise(**{key: video}) == offline
+
+
+@pytest.mark.parametrize(("chunk", "shift", "lookahead"), WINDOWS)
+def test_longer_clips_follow_the_rule(model: Model, engine: Engine, chunk: int, shift: int, lookahead: int) -> None:
+    for frames in (chunk + 1, 97, 150):
+        video = clip(engine.contract, frames, frames)
+        found = play(model, video, chunk=chunk, shift=shift, lookahead=lookahead)
+        assert [gloss.text for gloss in found] == windowed(engine, video, chunk, shift, lookahead)
+
+
+def test_joints_seen_late_change_the_frames_before(model: Model, engine: Engine) -> None:
+    """Shoulders come into sight in the tenth frame, one hand in the twentieth: as if there from the start."""
+    if model.modality != "keypoints":
+        pytest.skip("of keypoints only")
+    video = clip(engine.contract, 60, 4)
+    video[:10, 1:3] = 0
+    video[:20, 7:28] = 0
+    assert [gloss.text for gloss in play(model, video, chunk=64, shift=4)] == engine.recognise(keypoints=video)
+
+
+def test_a_batch_gives_what_single_streams_give(model: Model, engine: Engine) -> None:
+    clips = [clip(engine.contract, 70 + 5 * (number % 3), number) for number in range(8)]
+    alone = [[gloss.text for gloss in play(model, video, chunk=32, shift=8)] for video in clips]
+    streams = [model.stream(chunk=32, shift=8, queue=200) for _ in clips]
+    for stream, video in zip(streams, clips, strict=True):
+        for number, frame in enumerate(video):
+            stream.push(frame, number * PERIOD)
+        stream.finish()
+    step_together(streams)
+    assert [[gloss.text for gloss in stream.poll()] for stream in streams] == alone
