@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export.export_cli", "turn a trained run into one ONNX file that carries its contract"),
     "engine": ("export.engine_cli", "compile an ONNX file to an engine that has passed the WER gate"),
     "bench": ("bench.cli", "measure engines: complexity, latency, memory, WER; one JSON line a record"),
+    "run": ("runtime.cli", "the glosses of a video or a camera: live, as captions, or drawn over the video"),
     "report": ("bench.report.cli", "turn records into a self-contained page with plots and plain warnings"),
     "score": ("bench.score.cli", "word error rate of a ctm against an stm, exactly as NIST sclite counts"),
     "devices": ("devices.cli", "list and show targets, recognise the machine at hand"),
@@ -91,8 +92,9 @@ def _call(command: str, words: list[str]) -> int:
     except ModuleNotFoundError as error:  # some are imported only once they are needed
         from runtime.errors import MissingExtra
 
-        extra = {"distill": "train", "corpus": "train", "export": "export", "engine": "export"}.get(command, "bench")
-        raise MissingExtra((error.name or "a module").partition(".")[0], extra) from error
+        extras = {"distill": "train", "corpus": "train", "export": "export", "engine": "export", "run": "run"}
+        missing = (error.name or "a module").partition(".")[0]
+        raise MissingExtra(missing, extras.get(command, "bench")) from error
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors print themselves
         if show is None:

@@ -9,6 +9,7 @@ import typer
 
 from devices import profile
 from devices.host import detect
+from runtime.atomic import check_writable
 from runtime.engine import available_threads
 from runtime.errors import BadInput, Refused
 
@@ -47,7 +48,7 @@ def bench(
 
     from bench.latency import TimingPlan
     from bench.measure import Options, measure, open_all
-    from bench.record import check_writable, write_records
+    from bench.record import write_records
     from distill.corpus.store import Corpus
 
     if not engines and not eager:

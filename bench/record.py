@@ -5,7 +5,6 @@ A figure carries how it was obtained. What was not measured is None, never zero.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -236,18 +235,6 @@ Record = Annotated[
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
-
-
-def check_writable(path: Path) -> None:
-    """Raise `BadInput` where a results file could not be written; leaves no file."""
-    if path.is_dir():
-        raise BadInput(f"cannot write {path}: it is a folder; name a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_records(path: Path, records: list[Record]) -> None:

@@ -28,6 +28,18 @@ def _explain(target: Path, error: OSError) -> BadInput:
     return BadInput(f"cannot write {target}: {why}; nothing was left behind")
 
 
+def check_writable(path: Path) -> None:
+    """Raise `BadInput` where a file could not be written, before the work that fills it; leaves no file."""
+    if path.is_dir():
+        raise BadInput(f"cannot write {path}: it is a folder; name a file")
+    _make_parent(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+
+
 @contextlib.contextmanager
 def unwinding_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the process with status 143 by way of `SystemExit`, so that temporary files are removed."""

@@ -10,6 +10,12 @@ from runtime.contract import Contract, KeypointInput, Padding, RgbInput
 from runtime.errors import BadInput
 
 
+def centre_square(height: int, width: int) -> Tuple[int, int, int]:
+    """(top, left, side) of the largest square about the centre of a frame: what corpora keep of a video."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
 def area_weights(source: int, target: int) -> np.ndarray:
     """Row-stochastic (target, source) matrix of the area filter: each target cell averages the source span it covers.
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from distill.corpus.schema import ClipRow
 from distill.corpus.store import CLIPS, Corpus
-from runtime.video import count_frames
 from runtime.contract import BLANK, FRAME_STRIDE
 from runtime.errors import BadInput
+from runtime.video import count_frames
 
 _USES = {
     "dev": "trainings are not watched, and no int8 engine can pass its gate",

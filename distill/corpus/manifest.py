@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from distill.corpus.check import ctc_frames
 from distill.corpus.schema import CorpusMetadata, SignClip, Split
 from distill.corpus.store import CorpusWriter, read_keypoints
-from runtime.video import frame_rate, iterate_frames
 from distill.explain import explain
 from runtime.atomic import atomic_folder
 from runtime.contract import BLANK, body_and_hands_layout
 from runtime.errors import BadInput
-from runtime.preprocess import resize_area
+from runtime.preprocess import centre_square, resize_area
+from runtime.video import frame_rate, iterate_frames
 
 COLUMNS = ("id", "path", "glosses", "split", "signer", "fps", "keypoints")
 _CHUNK = 8  # frames resized at once
@@ -228,8 +228,7 @@ def _fit(frames: Iterable[np.ndarray], size: int, source: Path) -> np.ndarray:
         shape = shape or chunk[0].shape
         if any(frame.shape != shape for frame in chunk):
             raise BadInput(f"the frames of {source} differ in size")
-        side = min(shape[:2])
-        top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+        top, left, side = centre_square(*shape[:2])
         squares = np.stack(chunk)[:, top : top + side, left : left + side]
         target = min(side, size)
         parts.append(np.rint(resize_area(squares, target, target)).astype(np.uint8) if target < side else squares)

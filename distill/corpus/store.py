@@ -12,10 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from distill.corpus.schema import ClipRow, CorpusMetadata, SignClip
-from runtime.video import read_frames
 from distill.explain import explain
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes, sha256_files
+from runtime.video import read_frames
 
 METADATA = "corpus.yaml"
 CLIPS = "clips.jsonl"
