@@ -32,8 +32,8 @@ def check_writable(path: Path) -> None:
     """Raise `BadInput` where a file could not be written, before the work that fills it; leaves no file."""
     if path.is_dir():
         raise BadInput(f"cannot write {path}: it is a folder; name a file")
-    _make_parent(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:

@@ -273,7 +273,7 @@ def test_what_is_wrong_is_one_line(run: Run, engine: Path, video: Path, tmp_path
         ([engine, tmp_path / "points.npz"], "reads frames"),
         ([engine, "camera:77"], "there is no camera /dev/video77"),
         ([engine, video, "--out", tmp_path / "captions.txt"], "must end in one of .vtt, .srt, .json"),
-        ([engine, video, "--out", tmp_path / "file" / "captions.vtt"], "cannot"),
+        ([engine, video, "--out", tmp_path / "file" / "captions.vtt"], "cannot write"),
         ([engine, video, "--out", tmp_path], "must end in one of"),
         ([engine, video, "--video", tmp_path / "drawn.webm"], "must end in one of .mp4, .mkv, .mov"),
         ([engine, video, "--video", video], "write over the source"),
