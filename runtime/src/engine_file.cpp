@@ -82,6 +82,10 @@ Contract contract_in_onnx(const std::vector<uint8_t> &bytes) {
     if (!onnx_metadata(bytes.data(), bytes.size(), metadata_key, text)) {
         fail(SIGNEDGE_BAD_FILE, "it has no contract (metadata '%s'); make it with: signedge export", metadata_key);
     }
+    // No hash covers such data, and its location may be any file or address.
+    if (onnx_has_external_data(bytes.data(), bytes.size())) {
+        fail(SIGNEDGE_BAD_FILE, "it keeps weights outside of itself (external data); save it as one file");
+    }
     return parse_contract(text);
 }
 

@@ -33,4 +33,7 @@ Manifest parse_manifest(const std::string &json);
 // Throws Error(SIGNEDGE_BAD_FILE) when the bytes are not a protobuf message.
 bool onnx_metadata(const uint8_t *bytes, size_t size, const std::string &key, std::string &value);
 
+// Whether a tensor of an ONNX model lies in another file, or wherever its location says. Throws as onnx_metadata does.
+bool onnx_has_external_data(const uint8_t *bytes, size_t size);
+
 }  // namespace signedge

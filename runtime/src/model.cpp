@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "error.hpp"
+#include "text.hpp"
 
 namespace signedge {
 
@@ -18,23 +19,40 @@ const Backend *find_backend(const std::string &name) {
     return nullptr;
 }
 
+namespace {
+
+// A backend that refuses an engine does so in its own words: say whose engine.
+std::unique_ptr<Session> load(const Backend &backend, const EngineFile &engine, const SessionOptions &options) {
+    try {
+        return backend.load(engine, options);
+    } catch (const Error &error) {
+        if (error.status != SIGNEDGE_BACKEND_FAILED) {
+            throw;
+        }
+        fail(error.status, "%s: %s", shown(engine.path, 400).c_str(), error.what());
+    }
+}
+
+}  // namespace
+
 std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &options) {
     EngineFile engine = open_engine(path);
     const std::string name = options.backend.empty() ? engine.runtime : options.backend;
     const Backend *backend = find_backend(name);
     if (!backend) {
-        fail(SIGNEDGE_NO_BACKEND, "this build of signedge has no backend '%s' for %s", name.c_str(), path.c_str());
+        fail(SIGNEDGE_NO_BACKEND, "this build of signedge has no backend '%s' for %s", shown(name).c_str(),
+             shown(path, 400).c_str());
     }
     SessionOptions session;
     session.threads = options.threads > 0 ? options.threads : std::max(1, int(std::thread::hardware_concurrency()));
     session.library = options.library;
     session.log = options.log;
     auto model = std::make_shared<Model>();
-    model->session = backend->load(engine, session);
+    model->session = load(*backend, engine, session);
     model->contract = std::move(engine.contract);
     model->backend = model->session->description();
     model->log = options.log;
-    options.log(SIGNEDGE_LOG_INFO, ("opened " + path + " with " + model->backend).c_str());
+    options.log(SIGNEDGE_LOG_INFO, ("opened " + shown(path, 400) + " with " + model->backend).c_str());
     return model;
 }
 

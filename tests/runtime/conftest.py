@@ -36,7 +36,7 @@ def library() -> Path:
 
 
 SANITISED = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-READING = ["json", "text", "contract", "engine_file", "onnx_metadata", "plain_file"]
+READING = ["json", "text", "contract", "engine_file", "onnx_file", "plain_file"]
 
 
 @pytest.fixture(scope="session")
