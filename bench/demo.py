@@ -7,10 +7,13 @@ import json
 import multiprocessing
 import queue
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +21,7 @@ import typer
 
 from runtime.atomic import atomic_file, unwinding_on_sigterm
 from runtime.engine import MANIFEST, available_threads
-from runtime.errors import BadInput, CriterionFailed
+from runtime.errors import BadInput, CriterionFailed, SignedgeError
 
 app = typer.Typer(add_completion=False)
 
@@ -122,36 +125,38 @@ def _make_engines(out: Path, seed: int, plan: Plan, jobs: int, show: Callable[[s
     """Train, export and compile every network, `jobs` at once, each in a process of its own on one thread."""
     context = multiprocessing.get_context("spawn")
     waiting, finished = list(WAYS), set()
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
-        _ending_workers(),
-    ):
-        news = manager.Queue()
-        running: dict[Future[None], Way] = {}
+    running: dict[SpawnProcess, Way] = {}
+    with context.Manager() as manager, _ending(running):
+        news, errors = manager.Queue(), manager.dict()
         while waiting or running:
             ready = [way for way in waiting if way.teacher is None or way.teacher in finished]
             for way in ready[: jobs - len(running)]:
                 waiting.remove(way)
-                running[pool.submit(_go, way, out, seed, plan, news)] = way
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                process = context.Process(target=_work, args=(way, out, seed, plan, news, errors))
+                process.start()
+                running[process] = way
+            connection.wait([process.sentinel for process in running], timeout=0.2)
             _pass_on(news, show)
-            for future in done:
-                finished.add(running.pop(future).name)
-                error = future.exception()
-                if error is not None:
-                    raise error
+            for process in [process for process in running if not process.is_alive()]:
+                way = running.pop(process)
+                if process.exitcode:
+                    raise errors.get(way.name) or CriterionFailed(
+                        f"{way.name}: its process was ended from outside (status {process.exitcode}); where memory is "
+                        "short, give fewer --jobs. What was finished is kept"
+                    )
+                finished.add(way.name)
 
 
 @contextlib.contextmanager
-def _ending_workers() -> Iterator[None]:
-    """On an error end the processes that began inside, rather than wait for them: each network goes on next time."""
-    before = set(multiprocessing.active_children())
+def _ending(running: Iterable[SpawnProcess]) -> Iterator[None]:
+    """On an error end the processes that run, rather than wait for them: each network goes on next time."""
     try:
         yield
     except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
         raise
 
 
@@ -163,8 +168,24 @@ def _pass_on(news: Any, show: Callable[[str, str, int, int], None]) -> None:
             return
 
 
+def _work(way: Way, out: Path, seed: int, plan: Plan, news: Any, errors: Any) -> None:
+    """In a process of its own: `_go`, its error left in `errors`. An interrupt is told by the process that started it.
+
+    No pool of processes does this: one that is ended while it holds the pool's lock leaves all others waiting for it.
+    """
+    try:
+        _go(way, out, seed, plan, news)
+    except Exception as error:
+        if not isinstance(error, SignedgeError):
+            error.add_note(traceback.format_exc())
+        errors[way.name] = error
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def _go(way: Way, out: Path, seed: int, plan: Plan, news: Any) -> None:
-    """In a process of its own: one network from recipe to engines."""
+    """One network from recipe to engines."""
     import torch
 
     torch.set_num_threads(1)

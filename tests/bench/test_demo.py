@@ -17,7 +17,7 @@ import bench.demo
 from bench.demo import QUICK, TARGET, WAYS, Way, run
 from bench.record import ComparisonRecord, NoteRecord, RefusalRecord, SystemRecord, read_records
 from distill.corpus.store import Corpus
-from runtime.errors import BadInput
+from runtime.errors import BadInput, CriterionFailed
 from runtime.hashing import sha256_file
 from signedge import main
 
@@ -186,4 +186,25 @@ def test_an_error_of_one_network_ends_the_others_at_once(quick: Stage, monkeypat
     endless = replace(QUICK, changes=(*QUICK.changes, "training.epochs=100000"))
     with pytest.raises(BadInput, match="no recipe 'demo/nothing'"):
         bench.demo._make_engines(quick.out, 1, endless, 2, Told())
+    assert not multiprocessing.active_children()
+
+
+class Killer(Told):
+    """Ends a network from outside as soon as it trains, as a system short of memory does."""
+
+    def __call__(self, who: str, what: str, done: int, total: int) -> None:
+        super().__call__(who, what, done, total)
+        if what.startswith("training"):
+            for child in multiprocessing.active_children():
+                if not child.name.startswith("SyncManager"):
+                    child.kill()
+
+
+def test_a_network_that_is_ended_from_outside_is_told_in_one_line(
+    quick: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.demo, "WAYS", (Way("demo/lrinet"),))
+    endless = replace(QUICK, changes=(*QUICK.changes, "training.epochs=100000"))
+    with pytest.raises(CriterionFailed, match=r"lrinet: its process was ended from outside \(status -9\); .*--jobs"):
+        bench.demo._make_engines(quick.out, 1, endless, 1, Killer())
     assert not multiprocessing.active_children()
