@@ -5,8 +5,10 @@
 // the lower class. At a step where nothing is possible (not a number in every class) a certain blank is assumed.
 //
 // A gloss becomes final when all prefixes share it, it is over in the best alignment, and no alignment has begun the
-// next gloss before its end, so that spans never overlap. A prefix that is still undecided after 512 glosses ends the
-// wait: the best prefix alone goes on.
+// next gloss before its end, so that spans never overlap. Prefixes that differ in one old gloss alone score alike from
+// then on, so that none of them may ever leave the beam. Therefore, when the best prefix has more than 32 glosses that
+// are not final, the first of them is settled: prefixes without it, or that began the next one before its end, are
+// dropped. So are prefixes with more than 64.
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -25,7 +27,7 @@ namespace signedge {
 
 namespace {
 
-constexpr uint32_t most_undecided = 512;
+constexpr uint32_t most_undecided = 32;  // of the best prefix; of any other twice as many
 constexpr double slack = 1e-6;  // bounds are computed in another order than scores
 
 double log_add(double a, double b) {
@@ -101,7 +103,12 @@ private:
     Alignment begun(State &state, uint32_t place, uint32_t label, double value) const;
 
     void settle(State &state, std::vector<Token> &tokens) const;
-    bool over(const State &state, uint32_t prefix, Token &token) const;
+    static void end_wait(State &state);
+    template <typename Condition>
+    static void drop_if(State &state, Condition condition);
+    static bool over(const State &state, uint32_t gloss, Token &token);
+    static const Span &first_span(const State &state, uint32_t depth);
+    static bool begins_before(const State &state, const Entry &entry, uint32_t depth, uint64_t end);
     void append_rest(const State &state, const Entry &entry, std::vector<Token> &tokens) const;
 
     const DecoderOptions options_;
@@ -138,6 +145,7 @@ BeamDecoder::BeamDecoder(const std::vector<std::string> &glosses, const DecoderO
     stays_.reserve(options.beam_width);
     candidates_.reserve(options.beam_width);
     next_.reserve(options.beam_width);
+    fresh.reserve(2 * most_undecided);
     reserve(state_);
     reserve(preview_);
     restart(state_);
@@ -156,7 +164,7 @@ void BeamDecoder::favour(const std::vector<std::string> &glosses) {
 
 // All that a beam can ever need, so that no stream asks for memory later. Pages that stay unused cost none.
 void BeamDecoder::reserve(State &state) const {
-    const size_t width = options_.beam_width, longest = most_undecided + 8;
+    const size_t width = options_.beam_width, longest = 2 * most_undecided + 2;
     state.prefixes.reserve(width * longest);
     state.spans.reserve(2 * width * longest);
     state.beam.reserve(width);
@@ -188,6 +196,7 @@ void BeamDecoder::push(const float *log_probs, uint64_t steps) {
 
 void BeamDecoder::preview(const float *log_probs, uint64_t steps, std::vector<Token> &tokens) {
     tokens.clear();
+    tokens.reserve(2 * most_undecided + steps);
     if (steps == 0) {
         append_rest(state_, state_.beam.front(), tokens);
         return;
@@ -394,12 +403,7 @@ Alignment BeamDecoder::begun(State &state, uint32_t place, uint32_t label, doubl
 // ------------------------------------------------------------------------------------------------ what is decided ---
 
 void BeamDecoder::settle(State &state, std::vector<Token> &tokens) const {
-    const auto lost = [&](const Entry &e) { return state.prefixes.undecided(e.prefix) > most_undecided; };
-    if (std::any_of(state.beam.begin(), state.beam.end(), lost)) {
-        for (; state.beam.size() > 1; state.beam.pop_back()) {
-            drop(state, state.beam.back());
-        }
-    }
+    end_wait(state);
     Token token;
     for (uint32_t gloss; (gloss = state.prefixes.common()) != none && over(state, gloss, token);) {
         tokens.push_back(token);
@@ -411,25 +415,64 @@ void BeamDecoder::settle(State &state, std::vector<Token> &tokens) const {
     }
 }
 
+void BeamDecoder::end_wait(State &state) {
+    const PrefixTrie &prefixes = state.prefixes;
+    const uint32_t best = state.beam.front().prefix, depth = prefixes[prefixes.root()].depth + 1;
+    if (prefixes.undecided(best) > most_undecided) {
+        const uint32_t first = prefixes.first(best);
+        const uint64_t end = first_span(state, depth).end;
+        drop_if(state, [&](const Entry &entry) {
+            return prefixes.first(entry.prefix) != first || begins_before(state, entry, depth + 1, end);
+        });
+    }
+    drop_if(state, [&](const Entry &entry) { return prefixes.undecided(entry.prefix) > 2 * most_undecided; });
+}
+
+// The best prefix stays.
+template <typename Condition>
+void BeamDecoder::drop_if(State &state, Condition condition) {
+    uint32_t kept = 1;
+    for (uint32_t place = 1; place < state.beam.size(); place++) {
+        if (condition(state.beam[place])) {
+            drop(state, state.beam[place]);
+        } else {
+            state.prefixes[state.beam[place].prefix].place = kept;
+            state.beam[kept++] = state.beam[place];
+        }
+    }
+    state.beam.resize(kept);
+}
+
 // Whether the gloss that all prefixes share first has ended, so that its span can be told.
-bool BeamDecoder::over(const State &state, uint32_t gloss, Token &token) const {
+bool BeamDecoder::over(const State &state, uint32_t gloss, Token &token) {
     const uint32_t depth = state.prefixes[gloss].depth;
     const Entry &best = state.beam.front();
     if (best.prefix == gloss && !best.ends_in_blank()) {
         return false;
     }
-    const Span &span = state.spans.span(best.best(), state.prefixes[best.prefix].depth, depth);
+    const Span &span = first_span(state, depth);
     for (const Entry &entry : state.beam) {
-        for (const Alignment *alignment : {&entry.on_blank, &entry.on_label}) {
-            const uint32_t last = state.prefixes[entry.prefix].depth;
-            const bool goes_on = last != depth && alignment->score != impossible;
-            if (goes_on && state.spans.span(*alignment, last, depth + 1).start < span.end) {
-                return false;
-            }
+        if (begins_before(state, entry, depth + 1, span.end)) {
+            return false;
         }
     }
     token = make_token(state.prefixes[gloss].gloss, span);
     return true;
+}
+
+// Span of gloss number `depth`, the first that is not final, in the best alignment.
+const Span &BeamDecoder::first_span(const State &state, uint32_t depth) {
+    const Entry &best = state.beam.front();
+    return state.spans.span(best.best(), state.prefixes[best.prefix].depth, depth);
+}
+
+// Whether an alignment of the entry begins gloss number `depth`, if it has one, before the step `end`.
+bool BeamDecoder::begins_before(const State &state, const Entry &entry, uint32_t depth, uint64_t end) {
+    const uint32_t last = state.prefixes[entry.prefix].depth;
+    const auto early = [&](const Alignment &alignment) {
+        return alignment.score != impossible && state.spans.span(alignment, last, depth).start < end;
+    };
+    return last + 1 != depth && (early(entry.on_blank) || early(entry.on_label));
 }
 
 // The glosses of the entry that are not final, from its best alignment.

@@ -41,6 +41,15 @@ public:
     // Glosses of the prefix that are not final yet.
     uint32_t undecided(uint32_t index) const { return prefixes_[index].depth - prefixes_[root_].depth; }
 
+    // The child of the root that the prefix goes through; none for the root.
+    uint32_t first(uint32_t index) const {
+        uint32_t child = none;
+        for (; index != root_; index = prefixes_[index].parent) {
+            child = index;
+        }
+        return child;
+    }
+
     // The prefix that goes on with the gloss; it is made when it is not there.
     uint32_t extend(uint32_t parent, uint32_t gloss, double reward, LanguageModel::State context) {
         for (uint32_t child = prefixes_[parent].child; child != none; child = prefixes_[child].sibling) {
