@@ -124,6 +124,7 @@ def test_composed_skeleton_recipes_expect_their_track() -> None:
         "composed/stgt-hard": "hard",
         "composed/stgt-hard-trkd": "hard",
         "composed/teacher": None,
+        "composed/teacher-more": None,
     }
 
 
