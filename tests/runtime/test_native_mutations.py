@@ -417,8 +417,20 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_engine(tmp_path_factory.mktemp("good") / "engine")
 
 
-def test_the_good_engine_opens(read_natively: Ask, good: Path) -> None:
-    assert read_natively([f"engine {good}", f"engine {good / ENGINE_FILE}"]) == ["0 onnxruntime"] * 2
+def test_good_engines_open(read_natively: Ask, good: Path, tmp_path: Path) -> None:
+    """A folder, a bare model, a folder with more files, one of a runtime whose model carries no metadata."""
+    _, more = next(make([Mutation("", lambda folder: None, "")], tmp_path, good))
+    (more / "notes").mkdir()
+    (more / "notes/build.log").write_text("built")
+    also("notes/build.log", sha256_file(more / "notes/build.log"))(more)
+    plan = tmp_path / "plan"
+    plan.mkdir()
+    (plan / "engine.plan").write_bytes(bytes(1000))
+    (plan / "contract.json").write_text(CONTRACT.to_json())
+    files = {name: sha256_file(plan / name) for name in ("engine.plan", "contract.json")}
+    (plan / MANIFEST).write_text(json.dumps({"format": 1, "runtime": "tensorrt", "files": files}))
+    answers = read_natively([f"engine {path}" for path in (good, good / ENGINE_FILE, more, plan)])
+    assert answers == ["0 onnxruntime"] * 3 + ["0 tensorrt"]
 
 
 def test_damaged_files_are_refused_before_any_backend(read_natively: Ask, good: Path, tmp_path: Path) -> None:
