@@ -7,7 +7,7 @@ CORPUS    ?= $(OUT)/demo/corpus
 RUN       ?= $(OUT)/runs/$(notdir $(RECIPE))
 SIGNEDGE  := .venv/bin/signedge
 
-.PHONY: help setup demo distill engine bench report runtime test lint clean
+.PHONY: help setup library demo distill engine bench report runtime test lint clean
 .DEFAULT_GOAL := help
 
 help:                ## what can be made
@@ -20,26 +20,29 @@ setup: .venv/ready   ## install everything into .venv, at pinned versions
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,export,bench,dev]'
 	touch $@
 
-demo: setup          ## corpus, teacher, students, engines, measurement, report: out/demo/report/index.html
+library:             ## build libsignedge, through which engines are read: build/runtime/libsignedge.so
+	cmake -S runtime -B build/runtime && cmake --build build/runtime --parallel
+
+demo: setup library  ## corpus, teacher, students, engines, measurement, report: out/demo/report/index.html
 	$(SIGNEDGE) demo --out $(OUT)/demo
 
 distill: setup       ## train RECIPE on CORPUS
 	$(SIGNEDGE) distill $(RECIPE) --corpus $(CORPUS) --out $(RUN)
 
-engine: setup        ## export RUN and compile it for TARGET at PRECISION
+engine: setup library ## export RUN and compile it for TARGET at PRECISION
 	$(SIGNEDGE) export $(RUN) --out $(RUN).onnx
 	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) --out $(RUN).$(PRECISION).engine
 
-bench: setup         ## measure the engines of the demo again (the slash: folders only, no notes of refused ones)
+bench: setup library ## measure the engines of the demo again (the slash: folders only, no notes of refused ones)
 	$(SIGNEDGE) bench $(OUT)/demo/engines/*/ --runs $(OUT)/demo/runs --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
 
 report: setup        ## the page from the records
 	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report
 
-runtime: setup       ## check that the runtime folder works by itself
+runtime: setup library ## build libsignedge and test it
 	.venv/bin/python -m pytest tests/runtime -q
 
-test: setup          ## every test that needs no GPU and no long training
+test: setup library  ## every test that needs no GPU and no long training
 	.venv/bin/python -m pytest
 
 lint: setup          ## style and types

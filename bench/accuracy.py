@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,26 +21,17 @@ class Reader(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def contract(self) -> Any: ...
-
-    def prepare(self, clip: SignClip) -> np.ndarray: ...
-
-    def read(self, x: np.ndarray) -> list[str]: ...
+    def recognise(self, clip: SignClip) -> list[str]: ...
 
 
 def read_clips(
     systems: Sequence[Reader], clips: Iterable[SignClip], progress: Callable[[], None] = lambda: None
 ) -> dict[str, list[Utterance]]:
-    """Let every system read every clip, each clip loaded and prepared once for all systems with the same input."""
+    """Let every system read every clip, each with the preprocessing and decoding that it ships with."""
     readings: dict[str, list[Utterance]] = {system.name: [] for system in systems}
     for clip in clips:
-        prepared: dict[Any, np.ndarray] = {}
         for system in systems:
-            key = (system.contract.input, system.contract.padding)
-            if key not in prepared:
-                prepared[key] = system.prepare(clip)
-            readings[system.name].append(judge(clip.id, clip.glosses, system.read(prepared[key])))
+            readings[system.name].append(judge(clip.id, clip.glosses, system.recognise(clip)))
         progress()
     return readings
 

@@ -192,6 +192,7 @@ def system_record(system: System, found: Findings) -> SystemRecord:
         modality=system.contract.modality,  # type: ignore[arg-type]
         distillation=system.lineage.distillation,
         runtime=system.runtime,
+        through=system.through,
         precision=system.precision,
         target=options.target,
         valid=not faults,

@@ -121,6 +121,7 @@ class SystemRecord(_Strict):
     modality: Literal["rgb", "keypoints"]
     distillation: str = ""  # "", TRKD, CRKD
     runtime: str  # pytorch, onnxruntime
+    through: str = ""  # what read the clips, with versions; older records do not say
     precision: str  # fp32, int8
     target: str
     valid: bool = True

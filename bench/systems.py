@@ -29,6 +29,7 @@ class System(Protocol):
     name: str  # unique among the systems that are measured together
     lineage: Lineage
     runtime: str  # pytorch, onnxruntime
+    through: str  # what reads its clips, with versions
     precision: str
     contract: Contract
     opener: Opener
@@ -44,10 +45,6 @@ class System(Protocol):
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
-        ...
-
-    def read(self, x: np.ndarray) -> list[str]:
-        """Glosses of a prepared clip (1,T',...), decoded greedily."""
         ...
 
     def recognise(self, clip: SignClip) -> list[str]:
@@ -79,11 +76,7 @@ class _Recogniser:
 
     def recognise(self, clip: SignClip) -> list[str]:
         """Glosses of a clip, decoded greedily."""
-        return self.read(self.prepare(clip))
-
-    def read(self, x: np.ndarray) -> list[str]:
-        """Glosses of a prepared clip (1,T',...), decoded greedily."""
-        return to_glosses(greedy(self.log_probs(x)[0]), self.contract.glosses)
+        return to_glosses(greedy(self.log_probs(self.prepare(clip))[0]), self.contract.glosses)
 
 
 class EngineSystem(_Recogniser):
@@ -97,6 +90,7 @@ class EngineSystem(_Recogniser):
         bare = path.suffix == ".onnx"
         self.engine = Engine.from_onnx(path, threads) if bare else Engine.open(path, threads)
         self.contract: Contract = self.engine.contract
+        self.through = self.engine.through
         self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
         self.precision = str(self.manifest.get("precision", "fp32"))
         sources = self.contract.sources
@@ -119,6 +113,10 @@ class EngineSystem(_Recogniser):
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """(1,T',...) float32 -> (1,N,K) float32 log-probabilities."""
         return self.engine.log_probs(x)
+
+    def recognise(self, clip: SignClip) -> list[str]:
+        """Glosses of a clip: preprocessing, network and decoding of what ships."""
+        return self.engine.recognise(clip.frames, clip.keypoints)
 
 
 class EagerSystem(_Recogniser):
@@ -144,6 +142,7 @@ class EagerSystem(_Recogniser):
         self.hashes = {"checkpoint": run.checkpoint_hash, "onnx": "", "engine": ""}
         self.bytes_on_disk: int | None = None
         self.remarks: list[str] = []
+        self.through = f"pytorch {torch.__version__}"
         self._network = run.model.inference().eval()
         self.module: nn.Module | None = self._network
         self._torch = torch

@@ -166,13 +166,17 @@ def library_path() -> str:
 
 
 def backend_library(backend: str) -> Optional[str]:
-    """The shared library of a backend's Python wheel, None when it is not installed (the system's may serve then)."""
+    """The shared library of a backend's Python wheel; None where libsignedge itself shall look for one.
+
+    It shall where $SIGNEDGE_<BACKEND>_LIBRARY names one, and where no wheel is installed: the system's may serve then.
+    """
     package, pattern = {
         "onnxruntime": ("onnxruntime", "capi/libonnxruntime.so*"),
         "openvino": ("openvino", "libs/libopenvino_c.so*"),
-    }.get(backend, (None, None))
+        "tensorrt": ("tensorrt_libs", "libnvinfer.so*"),
+    }.get(backend, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
-    if spec is None or not spec.submodule_search_locations or pattern is None:
+    if os.environ.get(f"SIGNEDGE_{backend.upper()}_LIBRARY") or spec is None or not spec.submodule_search_locations:
         return None
     found = sorted(Path(spec.submodule_search_locations[0]).glob(pattern))
     return str(found[0]) if found else None
@@ -181,7 +185,24 @@ def backend_library(backend: str) -> Optional[str]:
 _loaded: Dict[str, Any] = {}
 
 
+def installed() -> bool:
+    """Whether there is a libsignedge to load; one that is there and broken counts, so that its fault is told."""
+    path = library_path()
+    if os.sep in path:
+        return Path(path).exists()
+    try:
+        return bool(ctypes.CDLL(path))
+    except OSError:
+        return False
+
+
+def version() -> str:
+    """Version of the library."""
+    return load().signedge_version().decode()
+
+
 def load() -> Any:
+    """The library with its signatures declared. `BadInput` when it is not there, or older than this file."""
     path = library_path()
     if path not in _loaded:
         try:

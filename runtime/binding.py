@@ -17,6 +17,7 @@ Standard library and numpy only, Python 3.8 and later: this file, errors.py and 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 from ctypes import (
     byref,
@@ -229,12 +230,21 @@ class Decoder(_Handle):
         self._call("decoder_reset")
 
 
+def _named_backend(engine: Path) -> str:
+    """The backend that an engine is for. What may be wrong with its manifest is for the library to say."""
+    try:
+        return str(json.loads((engine / "manifest.json").read_text(encoding="utf-8"))["runtime"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "onnxruntime"
+
+
 class Model(_Handle):
     """An engine, opened and checked. Threads may share it.
 
     `path` is an engine folder or a bare ONNX file with a contract; `threads` inside one run, 0: all cores; `backend`
-    None: the one the engine was made for; `library`: path of the backend's shared library, None: that of its Python
-    wheel if it is installed, else the system's. Raises `BadInput` that says what is wrong.
+    None: the one the engine was made for; `library`: path of the backend's shared library, None: the one that
+    $SIGNEDGE_<BACKEND>_LIBRARY names, that of its Python wheel, or the system's, whichever is there first.
+    Raises `BadInput` that says what is wrong.
     """
 
     _kind = "model"
@@ -248,7 +258,7 @@ class Model(_Handle):
         log: Optional[Callable[[int, str], None]] = None,
     ) -> None:
         super().__init__()
-        library = library or abi.backend_library(backend or "onnxruntime")
+        library = library or abi.backend_library(backend or _named_backend(Path(path)))
         self._log = abi.LogFunction(
             lambda _, level, words: log(level, words.decode("utf-8", "replace")) if log else None
         )
@@ -265,6 +275,8 @@ class Model(_Handle):
         self.glosses = tuple(name(self._handle, i).decode() for i in range(self.info.classes))
         self.layout = tuple(joint(self._handle, i).decode() for i in range(self.info.joints))
         self.contract: str = self._library.signedge_model_contract(self._handle).decode()
+        joints = len(json.loads(self.contract)["input"].get("joints", ()))
+        self._frame_shape = (joints, 5) if joints else (3, self.info.height, self.info.width)
         self.backend: str = self._library.signedge_model_backend(self._handle).decode()
 
     @property
@@ -275,6 +287,8 @@ class Model(_Handle):
     def run(self, x: np.ndarray, steps: int) -> np.ndarray:
         """The network alone: prepared input (B,T',...) float32 -> log-probabilities (B,steps,K)."""
         x = np.ascontiguousarray(x, dtype=np.float32)
+        if x.shape[2:] != self._frame_shape:
+            raise BadInput(f"the network's input must be (batch, frames, *{self._frame_shape}); this is {x.shape}")
         log_probs = np.empty((len(x), steps, self.info.classes), dtype=np.float32)
         status = self._library.signedge_model_run(
             self._handle, x.ctypes.data, x.shape[0], x.shape[1], log_probs.ctypes.data, log_probs.size

@@ -1,7 +1,10 @@
-"""Engines: open one, check that it is what its manifest says, and run it. The one file that serves by ONNX Runtime.
+"""Engines: open one, check that it is what its manifest says, and run it.
 
 An engine is a folder: `engine.onnx`, which carries its contract, and `manifest.json`, which says what it was made from
 and which tests it passed. A bare ONNX file with a contract runs too (`Engine.from_onnx`).
+
+It is read through libsignedge, the library that ships, so that what is judged and measured is what a product runs.
+Where the library was not built, ONNX Runtime's Python package reads instead; `Engine.through` says which it was.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from runtime import abi
 from runtime.contract import METADATA_KEY, Contract
 from runtime.decode import greedy, to_glosses
 from runtime.errors import BadInput, MissingExtra
 from runtime.hashing import sha256_file
-from runtime.preprocess import prepare
+from runtime.preprocess import chosen, prepare
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -86,11 +90,12 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
 class Engine:
     """One recogniser ready to run on the CPU. Use `Engine.open` or `Engine.from_onnx`.
 
-    A session is safe to call from several threads; the arrays it returns belong to the caller.
+    It is safe to call from several threads; the arrays it returns belong to the caller. `through` names what reads.
     """
 
-    def __init__(self, session: Any, contract: Contract, manifest: Mapping[str, Any], threads: int, path: Path) -> None:
-        self.session = session
+    def __init__(self, reader: Any, contract: Contract, manifest: Mapping[str, Any], threads: int, path: Path) -> None:
+        self._reader = reader
+        self.through: str = reader.through
         self.contract = contract
         self.manifest = manifest
         self.threads = threads
@@ -115,29 +120,72 @@ class Engine:
         """Network input (B,T',...) float32 -> log-probabilities (B,N,K) float32."""
         x = np.ascontiguousarray(x, dtype=np.float32)
         try:
-            return self.session.run([OUTPUT], {INPUT: x})[0]
+            return self._reader.log_probs(x)
         except Exception as error:
             raise BadInput(f"{self.path} cannot run an input of shape {x.shape}: {_first_line(error)}") from error
 
     def recognise(self, frames: Optional[np.ndarray] = None, keypoints: Optional[np.ndarray] = None) -> List[str]:
         """The glosses of one clip: frames (T,H,W,3) uint8 or keypoints (T,V,3), as the contract asks; greedy CTC."""
-        log_probs = self.log_probs(prepare(self.contract, frames, keypoints))[0]
+        clip = chosen(self.contract, frames, keypoints)
+        if len(clip) == 0:
+            raise BadInput("a clip without frames cannot be recognised")
+        return self._reader.recognise(clip)
+
+
+class _LibraryReader:
+    """libsignedge: preprocessing, network and decoding inside."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from runtime.binding import Model
+
+        self._model = Model(path, threads=threads)
+        self.contract = Contract.from_json(self._model.contract)
+        self.through = f"libsignedge {abi.version()}, {self._model.backend}"
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(B,T',...) -> (B,N,K)."""
+        padding = self.contract.padding
+        return self._model.run(x, self.contract.steps(x.shape[1] - padding.left - padding.right))
+
+    def recognise(self, clip: np.ndarray) -> List[str]:
+        """Glosses of frames or keypoints."""
+        return self._model.recognise(clip, clip)
+
+
+class _SessionReader:
+    """ONNX Runtime's Python package, with the preprocessing and decoding that libsignedge's must equal."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._session = open_session(path, threads)
+        text = session_metadata(self._session).get(METADATA_KEY)
+        if text is None:
+            raise BadInput(f"{path} has no contract (metadata '{METADATA_KEY}'); make it with: signedge export")
+        self.contract = Contract.from_json(text)
+        import onnxruntime
+
+        self.through = f"onnxruntime {onnxruntime.__version__}, Python"
+        _check_names(path, "input", [node.name for node in self._session.get_inputs()], INPUT)
+        _check_names(path, "output", [node.name for node in self._session.get_outputs()], OUTPUT)
+        classes, named = self._session.get_outputs()[0].shape[-1], len(self.contract.glosses)
+        if isinstance(classes, int) and classes != named:
+            raise BadInput(f"{path} gives {classes} classes; its contract names {named} (blank included)")
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(B,T',...) -> (B,N,K)."""
+        return self._session.run([OUTPUT], {INPUT: x})[0]
+
+    def recognise(self, clip: np.ndarray) -> List[str]:
+        """Glosses of frames or keypoints."""
+        log_probs = self.log_probs(prepare(self.contract, clip, clip))[0]
         return to_glosses(greedy(log_probs), self.contract.glosses)
 
 
 def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> Engine:
     count = available_threads() if threads is None else threads
-    session = open_session(path, count)
-    text = session_metadata(session).get(METADATA_KEY)
-    if text is None:
-        raise BadInput(f"{path} has no contract (metadata '{METADATA_KEY}'); make it with: signedge export")
-    contract = Contract.from_json(text)
-    _check_names(path, "input", [node.name for node in session.get_inputs()], INPUT)
-    _check_names(path, "output", [node.name for node in session.get_outputs()], OUTPUT)
-    classes = session.get_outputs()[0].shape[-1]
-    if isinstance(classes, int) and classes != len(contract.glosses):
-        raise BadInput(f"{path} gives {classes} classes; its contract names {len(contract.glosses)} (blank included)")
-    return Engine(session, contract, manifest, count, path)
+    if count < 1:
+        raise BadInput(f"an engine needs one thread at least; {count} were asked for")
+    reader = (_LibraryReader if abi.installed() else _SessionReader)(path, count)
+    return Engine(reader, reader.contract, manifest, count, path)
 
 
 def _check_names(path: Path, what: str, found: Sequence[str], expected: str) -> None:

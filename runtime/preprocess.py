@@ -61,18 +61,28 @@ def _block_means(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return total.astype(np.float32) / np.float32(down * across)
 
 
-def rgb_features(frames: np.ndarray, spec: RgbInput) -> np.ndarray:
-    """Frames (T,H,W,3) uint8 RGB -> (T,3,height,width) float32 in -1..1."""
+def check_frames(frames: np.ndarray) -> None:
+    """Raise `BadInput` unless frames are (T,H,W,3) uint8."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise BadInput(f"frames must be (T,H,W,3) uint8; these are {frames.shape} {frames.dtype}")
+
+
+def check_keypoints(keypoints: np.ndarray, spec: KeypointInput) -> None:
+    """Raise `BadInput` unless keypoints are (T,V,3) with as many joints as the layout names."""
+    if keypoints.ndim != 3 or keypoints.shape[1:] != (len(spec.layout), 3):
+        raise BadInput(f"keypoints must be (T,{len(spec.layout)},3); these are {keypoints.shape}")
+
+
+def rgb_features(frames: np.ndarray, spec: RgbInput) -> np.ndarray:
+    """Frames (T,H,W,3) uint8 RGB -> (T,3,height,width) float32 in -1..1."""
+    check_frames(frames)
     resized = resize_area(frames, spec.height, spec.width)
     return np.ascontiguousarray((resized / 127.5 - 1.0).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def keypoint_features(keypoints: np.ndarray, spec: KeypointInput) -> np.ndarray:
     """Keypoints (T,V,3) -> (T,len(joints),5) float32 as `KeypointInput` says. NaN counts as not seen."""
-    if keypoints.ndim != 3 or keypoints.shape[1:] != (len(spec.layout), 3):
-        raise BadInput(f"keypoints must be (T,{len(spec.layout)},3); these are {keypoints.shape}")
+    check_keypoints(keypoints, spec)
     index = {name: i for i, name in enumerate(spec.layout)}
     seen_points = np.where(np.isfinite(keypoints).all(axis=2, keepdims=True), keypoints, 0).astype(np.float32)
 
@@ -114,14 +124,21 @@ def pad_clip(features: np.ndarray, padding: Padding) -> np.ndarray:
     return np.concatenate([features[:1].repeat(padding.left, 0), features, features[-1:].repeat(right, 0)])
 
 
-def prepare(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional[np.ndarray]) -> np.ndarray:
-    """A clip as the network's input (1,T',...) float32; takes from frames or keypoints what the contract asks for."""
+def chosen(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional[np.ndarray]) -> np.ndarray:
+    """Frames or keypoints, whichever the contract asks for. Raises `BadInput` if it was not given or is misshapen."""
     if isinstance(contract.input, RgbInput):
         if frames is None:
             raise BadInput(f"'{contract.name}' reads frames; this clip has none")
-        features = rgb_features(frames, contract.input)
-    else:
-        if keypoints is None:
-            raise BadInput(f"'{contract.name}' reads keypoints; this clip has none")
-        features = keypoint_features(keypoints, contract.input)
+        check_frames(frames)
+        return frames
+    if keypoints is None:
+        raise BadInput(f"'{contract.name}' reads keypoints; this clip has none")
+    check_keypoints(keypoints, contract.input)
+    return keypoints
+
+
+def prepare(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional[np.ndarray]) -> np.ndarray:
+    """A clip as the network's input (1,T',...) float32; takes from frames or keypoints what the contract asks for."""
+    given = chosen(contract, frames, keypoints)
+    features = (rgb_features if isinstance(contract.input, RgbInput) else keypoint_features)(given, contract.input)
     return pad_clip(features, contract.padding)[None]

@@ -18,9 +18,12 @@ Ports::Ports(const EngineFile &engine)
 void Ports::check(const Port &input, const Port &output) const {
     check_port("input", input, input_name);
     check_port("output", output, output_name);
-    if (output.sides.size() != 3 || !is_any_or(output.sides[2], classes_)) {
-        fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, %lld classes) as its contract says",
-             path_.c_str(), static_cast<long long>(classes_));
+    if (output.sides.size() != 3) {
+        fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, classes)", path_.c_str());
+    }
+    if (!is_any_or(output.sides[2], classes_)) {
+        fail(SIGNEDGE_BAD_FILE, "%s gives %lld classes; its contract names %lld (blank included)", path_.c_str(),
+             static_cast<long long>(output.sides[2]), static_cast<long long>(classes_));
     }
     bool fits = input.sides.size() == 2 + frame_shape_.size();
     for (size_t i = 0; fits && i < frame_shape_.size(); i++) {
