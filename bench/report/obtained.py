@@ -108,13 +108,14 @@ def _wer(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if not scored:
         return None
     decoders = formats.listing(sorted({result.decoder for result in scored}))
-    readers = formats.listing(sorted({s.through for s in systems if s.wer and s.through}))
-    through = f" Clips were read, and engines timed, through {readers}." if readers else ""
+    readers = sorted({s.through for s in systems if s.through})
+    through = f" Clips were read through {formats.listing(readers)}." if readers else ""
     return Method(
         "WER",
         "Word error rate: substitutions, deletions and insertions of the cheapest alignment of what was read with what "
         "was signed (NIST sclite's costs 4, 3, 3), summed over all clips and divided by the number of reference "
-        f"glosses. It can pass 100 %. Decoding: {decoders}. An engine is scored by what the engine itself reads.{through}",
+        f"glosses. It can pass 100 %. Decoding: {decoders}. An engine is scored by what the engine "
+        f"itself reads.{through}",
     )
 
 
