@@ -1,7 +1,7 @@
 // Language model: reading ARPA text from anyone. What does not add up is refused with its line, as KenLM refuses it:
 // words that are no 1-gram, n-grams whose context (all but the last word) is missing, probabilities above 1, no <s> or
-// </s>. As there, an n-gram whose ending (all but the first word) is missing is accepted, and <unk>, where it is missing,
-// gets 10^-100.
+// </s>. As there, an n-gram whose ending (all but the first word) is missing is accepted, and <unk> gets 10^-100 where
+// it is missing.
 #include <algorithm>
 #include <charconv>
 #include <cmath>

@@ -56,8 +56,8 @@ std::unique_ptr<Decoder> make_decoder(const std::vector<std::string> &glosses, c
 std::unique_ptr<Decoder> make_greedy_decoder(size_t classes);
 std::unique_ptr<Decoder> make_beam_decoder(const std::vector<std::string> &glosses, const DecoderOptions &options);
 
-// Read and resolve the caller's options (NULL: all defaults); throws Error(SIGNEDGE_INVALID_ARGUMENT). In api.cpp's words:
-// only the first options->struct_size bytes are read.
+// Read and resolve the caller's options (NULL: all defaults), of which only the first struct_size bytes are read.
+// Throws Error(SIGNEDGE_INVALID_ARGUMENT). In api.cpp, which knows what a signedge_lm holds.
 DecoderOptions resolve(const signedge_decoder_options *options);
 
 }  // namespace signedge

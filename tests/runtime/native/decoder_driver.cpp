@@ -14,22 +14,24 @@ using namespace signedge;
 
 static uint64_t allocations = 0;
 
-void *operator new(size_t size) {
+// Not inlined, so that memory checkers see whole pairs of them.
+__attribute__((noinline)) void *operator new(size_t size) {
     allocations++;
     if (void *memory = std::malloc(size)) {
         return memory;
     }
     throw std::bad_alloc();
 }
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, size_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void *memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void *memory, size_t) noexcept { std::free(memory); }
 
 namespace {
 
 constexpr size_t classes = 24;
 const char model_text[] =
-    "\\data\\\nngram 1=5\nngram 2=3\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\t-0.3\n-1\t</s>\n-0.8\tg1\t-0.2\n-0.9\tg2\t-0.4\n\n"
-    "\\2-grams:\n-0.5\t<s> g1\n-0.3\tg1 g2\n-0.6\tg2 g1\n\n\\end\\\n";
+    "\\data\\\nngram 1=5\nngram 2=3\n"
+    "\\1-grams:\n-1\t<unk>\n-99\t<s>\t-0.3\n-1\t</s>\n-0.8\tg1\t-0.2\n-0.9\tg2\t-0.4\n"
+    "\\2-grams:\n-0.5\t<s> g1\n-0.3\tg1 g2\n-0.6\tg2 g1\n\\end\\\n";
 
 [[noreturn]] void give_up(const char *what, size_t where) {
     std::printf("%s (%zu)\n", what, where);
