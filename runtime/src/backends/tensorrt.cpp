@@ -198,7 +198,7 @@ public:
         runtime_.reset(static_cast<nvinfer1::IRuntime *>(library_.create_runtime(&logger_, NV_TENSORRT_VERSION)));
         logger_.need(runtime_ != nullptr, "start");
         engine_.reset(runtime_->deserializeCudaEngine(engine.bytes.data(), engine.bytes.size()));
-        logger_.need(engine_ != nullptr, ("load " + path_).c_str());
+        logger_.need(engine_ != nullptr, "load this plan");
         const Port input = port(nvinfer1::TensorIOMode::kINPUT);
         ports_.check(input, port(nvinfer1::TensorIOMode::kOUTPUT));
         batch_ = limits(input, 0);
