@@ -7,6 +7,7 @@
 #include <NvInfer.h>
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 
 #include "backend.hpp"
@@ -47,7 +48,7 @@ public:
     std::string version;
 };
 
-// Passes TensorRT's words on, and keeps the last error's for the exception: its functions return no more than false.
+// Passes TensorRT's words on, and keeps those of errors for the exception: its functions return no more than false.
 class Logger final : public nvinfer1::ILogger {
 public:
     explicit Logger(const Log &log) : log_(log) {}
@@ -59,7 +60,8 @@ public:
         const bool error = severity <= Severity::kERROR;
         if (error) {
             const std::lock_guard<std::mutex> lock(mutex_);
-            std::snprintf(last_, sizeof last_, "%s", words);
+            const size_t used = std::strlen(errors_);
+            std::snprintf(errors_ + used, sizeof errors_ - used, "%s%s", used ? "; " : "", words);
         }
         log_(error                             ? SIGNEDGE_LOG_ERROR
              : severity == Severity::kWARNING ? SIGNEDGE_LOG_WARNING
@@ -67,17 +69,24 @@ public:
              words);
     }
 
+    bool heard_an_error() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return errors_[0] != 0;
+    }
+
     void need(bool done, const char *what) {
         if (!done) {
             const std::lock_guard<std::mutex> lock(mutex_);
-            fail(SIGNEDGE_BACKEND_FAILED, "TensorRT cannot %s: %s", what, one_line(last_).c_str());
+            const std::string words = one_line(errors_);
+            errors_[0] = 0;
+            fail(SIGNEDGE_BACKEND_FAILED, "TensorRT cannot %s: %s", what, words.c_str());
         }
     }
 
 private:
     Log log_;
     std::mutex mutex_;
-    char last_[512] = "";
+    char errors_[512] = "";
 };
 
 size_t bytes_of(const Shape &shape) { return static_cast<size_t>(shape.values()) * sizeof(float); }
@@ -195,8 +204,10 @@ public:
     TensorRtSession(const EngineFile &engine, const SessionOptions &options)
         : library_(options.library), logger_(options.log), ports_(engine), path_(shown(engine.path, 400)) {
         const Cuda::Current current(cuda_);
-        runtime_.reset(static_cast<nvinfer1::IRuntime *>(library_.create_runtime(&logger_, NV_TENSORRT_VERSION)));
-        logger_.need(runtime_ != nullptr, "start");
+        void *made = library_.create_runtime(&logger_, NV_TENSORRT_VERSION);
+        // Where the driver is too old, the lean library of 10.16 tells the logger and returns a pointer to nowhere.
+        logger_.need(made && !logger_.heard_an_error(), "start");
+        runtime_.reset(static_cast<nvinfer1::IRuntime *>(made));
         engine_.reset(runtime_->deserializeCudaEngine(engine.bytes.data(), engine.bytes.size()));
         logger_.need(engine_ != nullptr, "load this plan");
         const Port input = port(nvinfer1::TensorIOMode::kINPUT);
