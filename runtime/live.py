@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, NamedTuple, Optional
+import contextlib
+import signal
+import threading
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -29,22 +32,19 @@ class Recognition(NamedTuple):
 def recognise(stream: Stream, source: Source, rate: float, seconds: Optional[float], show: Show) -> Recognition:
     """Recognise `source` (all, or its first `seconds`); items without times come at `rate`. `show` is called for each.
 
-    What could be read before a fault is recognised. An interrupt ends a camera as its last frame would.
+    What could be read before a fault is recognised. SIGINT and SIGTERM end a camera as its last frame would.
     """
     camera = Latest(source.items, _CAMERA_FRAMES) if source.live else None
     items = Readable(camera or source.items)
     glosses: List[Gloss] = []
     first = now = None
-    try:
+    with _ended_by_signals(camera):
         for time_ns, item in until(clocked(items, rate), seconds):
             push(stream, item, time_ns)
             stream.step()
             now = time_ns * 1e-9
             first = now if first is None else first
             _take(stream, glosses, now, show)
-    except KeyboardInterrupt:
-        if camera is None:
-            raise
     if now is None and camera is None:
         raise BadInput(f"{source.name} has nothing to recognise")
     stream.finish()
@@ -52,6 +52,30 @@ def recognise(stream: Stream, source: Source, rate: float, seconds: Optional[flo
     _take(stream, glosses, now or 0.0, show)
     lasted = 0.0 if now is None or first is None else now - first + 1 / rate
     return Recognition(glosses, lasted, camera.lost if camera else 0, items.fault)
+
+
+@contextlib.contextmanager
+def _ended_by_signals(camera: Optional[Latest]) -> Iterator[None]:
+    """The first signal ends the camera, a second one the command, as it ends the reading of a file at once."""
+    if camera is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(number: int, frame: Any) -> None:
+        camera.stop()
+        restore()
+
+    try:
+        for number in before:
+            signal.signal(number, end)
+        yield
+    finally:
+        restore()
 
 
 def push(stream: Stream, item: np.ndarray, time_ns: int) -> None:

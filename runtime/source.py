@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import re
+import signal
 import threading
 import zipfile
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ FIRST_CAMERA = "/dev/video0"
 _ARRAYS = (".npy", ".npz")
 _JUMP = 1.0  # seconds: a clock that goes back by more started anew, one that goes back by less trembled
 _NUDGE = 1000  # ns
+_PATIENCE = 0.1  # seconds after which a stopped camera is noticed
 
 
 class Source(NamedTuple):
@@ -48,11 +50,11 @@ def open_source(name: str, modality: str, layout: Sequence[str], fps: Optional[f
 
 
 def camera_device(name: str) -> Optional[Path]:
-    """The device that `camera`, `camera:N` or `/dev/videoN` means, None for anything else."""
-    found = re.fullmatch(r"camera(?::(\d+))?|(/dev/video\d+)", name)
-    if found is None:
-        return None
-    return Path(found[2] or f"/dev/video{found[1]}" if found[1] or found[2] else FIRST_CAMERA)
+    """The device that `camera`, `camera:N` or a path under /dev means, None for anything else."""
+    numbered = re.fullmatch(r"camera:(\d+)", name)
+    if numbered:
+        return Path(f"/dev/video{numbered[1]}")
+    return Path(FIRST_CAMERA) if name == "camera" else Path(name) if name.startswith("/dev/") else None
 
 
 def _keypoints(name: str, layout: Sequence[str], fps: Optional[float]) -> Source:
@@ -153,39 +155,47 @@ class Latest:
     def __init__(self, items: Iterable[Any], room: int) -> None:
         self._items = items
         self._waiting: queue.Queue[Any] = queue.Queue(room)
-        self._stop = threading.Event()
+        self._stopped = False
         self.lost = 0
+
+    def stop(self) -> None:
+        """No more items. May be called by a handler of signals."""
+        self._stopped = True
 
     def __iter__(self) -> Iterator[Any]:
         thread = threading.Thread(target=self._read, daemon=True)
         thread.start()
         try:
-            while True:
-                item, fault = self._waiting.get()
-                if fault is not None:
-                    raise fault
-                if item is None:
+            while not self._stopped:
+                try:
+                    item, end = self._waiting.get(timeout=_PATIENCE)
+                except queue.Empty:
+                    continue
+                if isinstance(end, BaseException):
+                    raise end
+                if end:
                     return
                 yield item
         finally:
-            self._stop.set()
-            thread.join(timeout=2)
+            self.stop()
+            thread.join(timeout=1)
 
     def _read(self) -> None:
-        fault: List[BaseException] = []
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # they would break off a read
+        end: Any = True
         try:
             for item in self._items:
-                self._put(item, None)
-                if self._stop.is_set():
+                self._put((item, None))
+                if self._stopped:
                     return
-        except BaseException as error:
-            fault.append(error)
-        self._put(None, fault[0] if fault else None)
+        except Exception as error:
+            end = error
+        self._put((None, end))
 
-    def _put(self, item: Any, fault: Optional[BaseException]) -> None:
+    def _put(self, given: Any) -> None:
         while True:
             try:
-                self._waiting.put_nowait((item, fault))
+                self._waiting.put_nowait(given)
                 return
             except queue.Full:
                 self._drop()

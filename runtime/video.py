@@ -5,6 +5,7 @@ Corpora are read by it and so is what `signedge run` recognises: a network is fe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional
@@ -154,11 +155,14 @@ def _decode(container: Any, path: Path, threading: str = "AUTO") -> Iterator[Fra
         promised, duration = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
         start = (container.start_time or 0) * _TICK
         try:
-            for frame in container.decode(stream):
-                count, seconds = count + 1, frame.time or 0.0
-                # Telephones film sideways and say so in the stream; players turn the picture, so do we.
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                yield Frame(np.ascontiguousarray(upright), None if frame.time is None else frame.time - start)
+            with contextlib.closing(container.decode(stream)) as decoded:
+                for frame in decoded:
+                    count, seconds = count + 1, frame.time or 0.0
+                    # Telephones film sideways and say so in the stream; players turn the picture, so do we.
+                    upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                    time = None if frame.time is None else frame.time - start
+                    del frame  # it may lie in memory of the camera, which goes when the container is closed
+                    yield Frame(np.ascontiguousarray(upright), time)
         except _av().FFmpegError as error:
             raise BadInput(f"cannot decode {path} after frame {count}: {error.strerror}") from error
     if not count:

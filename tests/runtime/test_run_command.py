@@ -14,13 +14,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_engine import clip, write_engine
+from test_engine import CONTRACT, clip, write_engine
 from video_samples import encode
 
-from runtime import abi, live
+from runtime import abi
 from runtime.captions import Cue, cues, subrip, webvtt
 from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput
-from runtime.engine import Engine
+from runtime.decode import greedy, to_glosses
+from runtime.engine import ENGINE_FILE, open_session
+from runtime.preprocess import prepare
 from runtime.source import Latest, Readable, clocked
 from runtime.video import Frame, read_frames
 from signedge import main
@@ -74,8 +76,9 @@ def texts(glosses: list[dict[str, Any]]) -> list[str]:
 def test_a_video_gives_what_the_engine_gives_on_the_whole_clip(
     run: Run, engine: Path, video: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    square = np.ascontiguousarray(read_frames(video)[:, :, 8:56])
-    assert Engine.open(engine, threads=1).recognise(frames=square) == GLOSSES
+    network_input = prepare(CONTRACT, np.ascontiguousarray(read_frames(video)[:, :, 8:56]), None)
+    (log_probs,) = open_session(engine / ENGINE_FILE, 1).run(None, {"input": network_input})
+    assert to_glosses(greedy(log_probs[0]), CONTRACT.glosses) == GLOSSES
     out = tmp_path / "captions.json"
     status, printed, error = run(video, *words, "--out", str(out))
     assert status == 0 and texts(printed) == GLOSSES
@@ -175,9 +178,8 @@ def test_arrays_of_frames_and_folders_of_images_are_read(run: Run, tmp_path: Pat
 # ---------------------------------------------------------------------------------------------------- keypoints ---
 
 
-@pytest.fixture
-def pose_engine(tmp_path: Path) -> Path:
-    """Reads whether the wrist is left (A) or right (B) of the nose, nothing while it is not seen."""
+def write_pose_engine(path: Path) -> Path:
+    """An engine that reads whether the wrist is left (A) or right (B) of the nose, nothing while it is not seen."""
     spec = KeypointInput(LAYOUT, ("left_wrist",), ("nose",), ("nose",))
     contract = Contract("wrist", spec, (BLANK, "A", "B"), 25.0)
     weight = np.zeros((5, 3), np.float32)
@@ -202,13 +204,11 @@ def pose_engine(tmp_path: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     model.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=contract.to_json()))
-    path = tmp_path / "wrist.onnx"
     onnx.save(model, str(path))
     return path
 
 
-@pytest.fixture
-def points() -> np.ndarray:
+def keypoints() -> np.ndarray:
     """(T,4,3): A, pause, B, B after a pause."""
     found = np.full((7 * 8, len(LAYOUT), 3), (0.5, 0.5, 1), np.float32)
     for begin, x in ((8, 0.1), (24, 0.9), (40, 0.9)):
@@ -216,7 +216,13 @@ def points() -> np.ndarray:
     return found
 
 
-def test_keypoints(run: Run, pose_engine: Path, points: np.ndarray, tmp_path: Path) -> None:
+@pytest.fixture
+def pose_engine(tmp_path: Path) -> Path:
+    return write_pose_engine(tmp_path / "wrist.onnx")
+
+
+def test_an_engine_of_keypoints_reads_arrays_of_them(run: Run, pose_engine: Path, tmp_path: Path) -> None:
+    points = keypoints()
     np.save(tmp_path / "points.npy", points)
     status, glosses, _ = run(tmp_path / "points.npy", engine=pose_engine)
     assert status == 0 and texts(glosses) == ["A", "B", "B"]
@@ -299,24 +305,6 @@ def test_a_library_that_is_not_built_says_how(run: Run, video: Path, monkeypatch
 
 
 # -------------------------------------------------------------------------------------------------------- cameras ---
-
-
-def test_a_camera_is_recognised_until_it_is_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake:
-        rate = 25.0
-
-        def __init__(self, device: Path) -> None:
-            self.device = device
-
-        def frames(self) -> Iterator[Frame]:
-            for number, pixels in enumerate(picture(*SENTENCE)):
-                yield Frame(pixels, 0.04 * number)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("runtime.source.Camera", Fake)
-    monkeypatch.setattr(live, "_CAMERA_FRAMES", 1000)
-    status, glosses, error = run("camera:3")
-    assert status == 0 and texts(glosses) == GLOSSES and error.startswith("2.7 s, 4 glosses")
 
 
 def test_the_oldest_frames_of_a_camera_are_lost_while_nobody_asks() -> None:
