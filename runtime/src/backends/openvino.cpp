@@ -1,7 +1,6 @@
 // OpenVINO, on the CPU. What is used of its C API is declared here by name, so that no header of it is needed. Run with
 // its releases 2024.6, 2025.0 and 2026.4.
 #include <algorithm>
-#include <iterator>
 
 #include "backend.hpp"
 #include "error.hpp"
@@ -117,7 +116,7 @@ public:
     void (*free_core)(Core *);
     int (*read)(const Core *, const char *, size_t, const Tensor *, Network **);
     void (*free_network)(Network *);
-    int (*compile)(const Core *, const Network *, const char *, size_t, Compiled **, ...);
+    int (*compile)(const Core *, const Network *, const char *, size_t texts, Compiled **, ...);  // keys and values
     void (*free_compiled)(Compiled *);
     int (*create_request)(const Compiled *, Request **);
     void (*free_request)(Request *);
@@ -179,14 +178,7 @@ public:
         api_.check(api_.read(core_.handle, reinterpret_cast<const char *>(engine.bytes.data()), engine.bytes.size(),
                              nullptr, &network.handle));
         check_ports(*network.handle);
-        const std::string threads = std::to_string(options.threads);
-        // Float32 engines run in float32, which is not the default where the CPU has bfloat16. Threads are not tied to
-        // cores: those of two models or processes would be tied to the same ones.
-        const char *const settings[] = {"PERFORMANCE_HINT",         "LATENCY", "INFERENCE_NUM_THREADS", threads.c_str(),
-                                        "INFERENCE_PRECISION_HINT", "f32",     "ENABLE_CPU_PINNING",    "NO"};
-        api_.check(api_.compile(core_.handle, network.handle, "CPU", std::size(settings), &compiled_.handle, settings[0],
-                                settings[1], settings[2], settings[3], settings[4], settings[5], settings[6],
-                                settings[7]));
+        compile_network(*network.handle, options.threads);
     }
 
     void run(const float *input, int64_t batch, int64_t frames, float *log_probs, int64_t steps) override {
@@ -222,6 +214,16 @@ private:
         if (!same) {
             fail(SIGNEDGE_BACKEND_FAILED, "OpenVINO: the output has not the shape that the contract says");
         }
+    }
+
+    void compile_network(const Network &network, int threads) {
+        const std::string count = std::to_string(threads);
+        // One stream, so that runs of several callers take turns: 2026.4 makes INT8 networks for several streams that
+        // compute something else. Float32 engines run in float32, which is not the default where the CPU has bfloat16.
+        // Threads are not tied to cores: those of two models or processes would be tied to the same ones.
+        api_.check(api_.compile(core_.handle, &network, "CPU", 10, &compiled_.handle, "PERFORMANCE_HINT", "LATENCY",
+                                "NUM_STREAMS", "1", "INFERENCE_NUM_THREADS", count.c_str(),
+                                "INFERENCE_PRECISION_HINT", "f32", "ENABLE_CPU_PINNING", "NO"));
     }
 
     std::unique_ptr<Owned<Request>> make_request() const {
