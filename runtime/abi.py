@@ -39,6 +39,8 @@ class ModelOptions(Sized):
         ("library", c_char_p),
         ("log", LogFunction),
         ("log_user", c_void_p),
+        ("workers", c_int32),
+        ("reserved", c_int32),
     ]
 
 

@@ -241,10 +241,10 @@ def _named_backend(engine: Path) -> str:
 class Model(_Handle):
     """An engine, opened and checked. Threads may share it.
 
-    `path` is an engine folder or a bare ONNX file with a contract; `threads` inside one run, 0: all cores; `backend`
-    None: the one the engine was made for; `library`: path of the backend's shared library, None: the one that
-    $SIGNEDGE_<BACKEND>_LIBRARY names, that of its Python wheel, or the system's, whichever is there first.
-    Raises `BadInput` that says what is wrong.
+    `path` is an engine folder or a bare ONNX file with a contract; `threads` inside one run, 0: all cores; `workers`:
+    runs at once in `step_together`; `backend` None: the one the engine was made for; `library`: path of the backend's
+    shared library, None: the one that $SIGNEDGE_<BACKEND>_LIBRARY names, that of its Python wheel, or the system's,
+    whichever is there first. Raises `BadInput` that says what is wrong.
     """
 
     _kind = "model"
@@ -253,6 +253,7 @@ class Model(_Handle):
         self,
         path: Union[str, Path],
         threads: int = 0,
+        workers: int = 1,
         backend: Optional[str] = None,
         library: Optional[str] = None,
         log: Optional[Callable[[int, str], None]] = None,
@@ -264,6 +265,7 @@ class Model(_Handle):
         )
         options = abi.ModelOptions(
             threads=threads,
+            workers=workers,
             backend=backend.encode() if backend else None,
             library=os.fsencode(library) if library else None,
             log=self._log if log else abi.LogFunction(),

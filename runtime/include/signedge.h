@@ -79,6 +79,8 @@ typedef struct signedge_model_options {
     const char *library;  /* path of the backend's shared library; NULL: $SIGNEDGE_<BACKEND>_LIBRARY, then the system's */
     signedge_log_fn log;  /* NULL: no log */
     void *log_user;
+    int32_t workers;      /* runs at once in signedge_streams_step(); 0: 1. With many streams, give threads 1 and workers */
+    int32_t reserved;     /* as many as there are cores */
 } signedge_model_options;
 
 enum { SIGNEDGE_INPUT_RGB = 1, SIGNEDGE_INPUT_KEYPOINTS = 2 };
@@ -261,8 +263,8 @@ SIGNEDGE_API signedge_status signedge_stream_push_keypoints(signedge_stream *str
 /* Run the network as often as the waiting frames allow, and decode. Nothing to do is SIGNEDGE_OK. */
 SIGNEDGE_API signedge_status signedge_stream_step(signedge_stream *stream);
 
-/* Step several streams of one model together: runs of equal length share a batch. The results are those of stepping
- * each alone. All streams belong to the calling thread. On failure every stream keeps its frames. */
+/* Step several streams of one model together: runs of equal length share a batch where that is faster, and the model's
+ * workers make several at once. The results are those of stepping each alone. All streams belong to the calling thread. On failure every stream keeps its frames. */
 SIGNEDGE_API signedge_status signedge_streams_step(signedge_stream *const *streams, uint32_t count);
 
 /* No more frames will come: the next step runs what is left and makes everything final. */

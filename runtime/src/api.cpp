@@ -300,7 +300,10 @@ signedge_status signedge_model_open(const char *path, const signedge_model_optio
         if (given.threads < 0 || given.threads > 1024) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "threads is %d: give 0 to 1024", given.threads);
         }
-        handle.model = open_model(path, {given.threads, text(given.backend), text(given.library),
+        if (given.workers < 0 || given.workers > 1024) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "workers is %d: give 0 to 1024", given.workers);
+        }
+        handle.model = open_model(path, {given.threads, std::max(1, given.workers), text(given.backend), text(given.library),
                                          make_log(given.log, given.log_user)});
     });
 }

@@ -50,6 +50,7 @@ std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &o
     auto model = std::make_shared<Model>();
     model->session = load(*backend, engine, session);
     model->contract = std::move(engine.contract);
+    model->workers = std::make_unique<Workers>(static_cast<uint32_t>(options.workers));
     model->backend = model->session->description();
     model->log = options.log;
     options.log(SIGNEDGE_LOG_INFO, ("opened " + shown(path, 400) + " with " + model->backend).c_str());

@@ -5,11 +5,13 @@
 #include <string>
 
 #include "backend.hpp"
+#include "workers.hpp"
 
 namespace signedge {
 
 struct ModelOptions {
-    int threads = 0;  // 0: every core that this process may use
+    int threads = 0;  // inside one run; 0: every core that this process may use
+    int workers = 1;  // runs at once when streams are stepped together
     std::string backend, library;
     Log log;
 };
@@ -17,6 +19,7 @@ struct ModelOptions {
 struct Model {
     Contract contract;
     std::unique_ptr<Session> session;
+    std::unique_ptr<Workers> workers;
     std::string backend;  // name and version
     Log log;
 };

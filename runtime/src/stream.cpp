@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t first_capacity = 256;           // frames of a whole clip before the buffer grows
 constexpr uint64_t kept_times = 4096;              // timestamps beyond the window, for glosses that began long ago
-constexpr uint64_t batch_values = 8 * 1024 * 1024; // floats of a batch: larger ones gain nothing and cost memory
+constexpr uint64_t batch_values = 4 * 1024 * 1024; // floats of a batch: larger ones gain nothing and cost memory
 constexpr uint64_t longest_gap = 64;               // frames that resampling fills with copies
 
 uint64_t now_ns() {
@@ -261,55 +261,89 @@ Stream::Window Stream::next_window() const {
 }
 
 void Stream::step(Stream *const *streams, uint32_t count) {
-    // A round gives every stream that is ready one run; streams whose windows are equally long share it.
-    std::vector<Stream *> &group = streams[0]->group_;
-    for (bool again = true; again;) {
-        again = false;
-        for (uint32_t i = 0; i < count; i++) {
-            streams[i]->done_ = !streams[i]->ready();
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            Stream &leader = *streams[i];
-            if (leader.done_) {
-                continue;
+    // A round gives every stream that is ready one run. Streams whose windows are equally long may share one, and the
+    // model's workers make several at once.
+    Stream &leader = *streams[0];
+    std::vector<Run> &runs = leader.runs_;
+    while (plan(streams, count)) {
+        auto task = [&](uint32_t i) {
+            try {
+                run(runs[i], leader.members_.data() + runs[i].first);
+            } catch (...) {
+                runs[i].failure = std::current_exception();
             }
-            again = true;
-            leader.done_ = true;
-            const Window window = leader.next_window();
-            if (window.end == leader.run_end_) {  // the end of a stream whose last run saw it already, or of an empty one
-                leader.conclude();
-                continue;
+        };
+        leader.model_->workers->run(static_cast<uint32_t>(runs.size()), task);
+        for (const Run &run : runs) {
+            if (run.failure) {
+                std::rethrow_exception(run.failure);
             }
-            const uint64_t room = std::max<uint64_t>(1, batch_values / (window.padded * leader.frame_values_));
-            group.assign(1, &leader);
-            for (uint32_t j = i + 1; j < count && group.size() < room && leader.model_->session->batches(); j++) {
-                const Window other = streams[j]->done_ ? Window{} : streams[j]->next_window();
-                if (other.padded == window.padded && other.end - other.begin == window.end - window.begin &&
-                    other.end != streams[j]->run_end_) {
-                    streams[j]->done_ = true;
-                    group.push_back(streams[j]);
-                }
-            }
-            run(group);
+            leader.batch_size_.took(run.count, run.ns);
         }
     }
 }
 
-void Stream::run(const std::vector<Stream *> &group) {
-    Stream &leader = *group[0];
+// Fills the first stream's runs_ and members_ with the next round; false when no stream is ready.
+bool Stream::plan(Stream *const *streams, uint32_t count) {
+    std::vector<Run> &runs = streams[0]->runs_;
+    std::vector<Stream *> &members = streams[0]->members_;
+    runs.clear();
+    members.clear();
+    for (uint32_t i = 0; i < count; i++) {
+        Stream &stream = *streams[i];
+        // The end of a stream whose last run saw it already, or of an empty one, needs no network.
+        if (stream.ready() && stream.next_window().end == stream.run_end_) {
+            stream.conclude();
+        }
+        stream.planned_ = !stream.ready();
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (streams[i]->planned_) {
+            continue;
+        }
+        const Window window = streams[i]->next_window();
+        const uint32_t first = static_cast<uint32_t>(members.size());
+        for (uint32_t j = i; j < count; j++) {
+            const Window other = streams[j]->planned_ ? Window{} : streams[j]->next_window();
+            if (other.padded == window.padded && other.end - other.begin == window.end - window.begin) {
+                streams[j]->planned_ = true;
+                members.push_back(streams[j]);
+            }
+        }
+        const uint32_t alike = static_cast<uint32_t>(members.size()) - first;
+        const uint32_t batch = streams[0]->batch(window, alike);
+        for (uint32_t done = 0; done < alike; done += batch) {
+            runs.push_back({first + done, std::min(batch, alike - done), 0, nullptr});
+        }
+    }
+    return !runs.empty();
+}
+
+// Clips of one run, where so many streams have windows that are equally long.
+uint32_t Stream::batch(const Window &window, uint32_t streams) {
+    if (!model_->session->batches()) {
+        return 1;
+    }
+    const uint64_t room = std::max<uint64_t>(1, batch_values / (window.padded * frame_values_));
+    const uint32_t fair = (streams + model_->workers->threads() - 1) / model_->workers->threads();
+    return batch_size_.next(window.padded, static_cast<uint32_t>(std::min<uint64_t>(room, fair)));
+}
+
+void Stream::run(Run &run, Stream *const *streams) {
+    Stream &leader = *streams[0];
     const Window window = leader.next_window();
     const uint64_t steps = leader.model_->contract.steps(window.end - window.begin);
-    uint64_t run_ns = 0;
-    if (group.size() == 1) {
-        leader.run_alone(window, steps, run_ns);
+    if (run.count == 1) {
+        leader.run_alone(window, steps, run.ns);
     } else {
-        run_together(group, window.padded, steps, run_ns);
+        run_together(streams, run.count, window.padded, steps, run.ns);
     }
-    for (Stream *stream : group) {
-        stream->counts_.runs++;
-        stream->counts_.run_ns += run_ns / group.size();
-        stream->counts_.last_run_ns = run_ns;
-        stream->absorb(stream->next_window());
+    for (uint32_t i = 0; i < run.count; i++) {
+        signedge_statistics &counts = streams[i]->counts_;
+        counts.runs++;
+        counts.run_ns += run.ns / run.count;
+        counts.last_run_ns = run.ns;
+        streams[i]->absorb(streams[i]->next_window());
     }
 }
 
@@ -337,12 +371,12 @@ void Stream::run_alone(const Window &window, uint64_t steps, uint64_t &run_ns) {
     }
 }
 
-void Stream::run_together(const std::vector<Stream *> &group, uint64_t padded, uint64_t steps, uint64_t &run_ns) {
+void Stream::run_together(Stream *const *group, uint32_t count, uint64_t padded, uint64_t steps, uint64_t &run_ns) {
     Stream &leader = *group[0];
     const uint64_t input_values = padded * leader.frame_values_, output_values = steps * leader.classes_;
-    leader.batch_input_.resize(group.size() * input_values);
-    leader.batch_output_.resize(group.size() * output_values);
-    for (size_t i = 0; i < group.size(); i++) {
+    leader.batch_input_.resize(count * input_values);
+    leader.batch_output_.resize(count * output_values);
+    for (uint32_t i = 0; i < count; i++) {
         const Window window = group[i]->next_window();
         float *clip = leader.batch_input_.data() + i * input_values;
         std::copy_n(group[i]->slot(window.begin), (window.end - window.begin) * leader.frame_values_,
@@ -351,11 +385,11 @@ void Stream::run_together(const std::vector<Stream *> &group, uint64_t padded, u
     }
     {
         const Stopwatch stopwatch(run_ns);
-        leader.model_->session->run(leader.batch_input_.data(), static_cast<int64_t>(group.size()),
+        leader.model_->session->run(leader.batch_input_.data(), static_cast<int64_t>(count),
                                     static_cast<int64_t>(padded), leader.batch_output_.data(),
                                     static_cast<int64_t>(steps));
     }
-    for (size_t i = 0; i < group.size(); i++) {
+    for (uint32_t i = 0; i < count; i++) {
         group[i]->output_.resize(output_values);
         std::copy_n(leader.batch_output_.data() + i * output_values, output_values, group[i]->output_.data());
     }

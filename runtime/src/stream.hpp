@@ -7,9 +7,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <vector>
 
+#include "batch_size.hpp"
 #include "decoder.hpp"
 #include "image.hpp"
 #include "keypoints.hpp"
@@ -50,6 +52,11 @@ private:
     struct Window {  // frames [begin, end) of the stream, padded to so many
         uint64_t begin = 0, end = 0, padded = 0;
     };
+    struct Run {  // one call of the network, for streams that stand one behind the other in members_
+        uint32_t first = 0, count = 0;
+        uint64_t ns = 0;
+        std::exception_ptr failure;
+    };
     struct Trial {  // a gloss that may change, and how many runs have kept it
         Token token;
         uint32_t kept = 0;
@@ -78,9 +85,11 @@ private:
 
     bool ready() const;
     Window next_window() const;
-    static void run(const std::vector<Stream *> &group);
+    static bool plan(Stream *const *streams, uint32_t count);
+    uint32_t batch(const Window &window, uint32_t streams);
+    static void run(Run &run, Stream *const *streams);
     void run_alone(const Window &window, uint64_t steps, uint64_t &run_ns);
-    static void run_together(const std::vector<Stream *> &group, uint64_t padded, uint64_t steps, uint64_t &run_ns);
+    static void run_together(Stream *const *group, uint32_t count, uint64_t padded, uint64_t steps, uint64_t &run_ns);
     void fill_edges(const Window &window, float *clip) const;
     void absorb(const Window &window);
     void settle(uint64_t steps);
@@ -108,9 +117,12 @@ private:
     uint64_t run_end_ = 0;                    // frames that the last run saw
     std::vector<float> posteriors_, output_;  // of the last run, from its first step; where the next one writes
     uint64_t posteriors_begin_ = 0, posteriors_end_ = 0, settled_ = 0;
-    std::vector<Stream *> companions_, group_;  // of a step that this stream leads
+    // Of a step that this stream leads: its streams, its runs and who is in them.
+    std::vector<Stream *> companions_, members_;
+    std::vector<Run> runs_;
+    BatchSize batch_size_;
     std::vector<float> batch_input_, batch_output_;
-    bool done_ = false;  // in this round of a step
+    bool planned_ = false;  // in this round of a step
 
     std::vector<Trial> trial_, trial_before_;
     std::vector<Token> preview_;

@@ -234,7 +234,9 @@ def test_a_long_gap_is_not_filled(model: Model) -> None:
     assert stream.statistics()["frames_repeated"] == 0
 
 
-def test_streams_stepped_together_give_what_each_gives_alone(model: Model) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_streams_stepped_together_give_what_each_gives_alone(folder: Path, workers: int) -> None:
+    model = Model(folder, threads=1, workers=workers)
     clips = [clip(*labels(10 + number % 3, number)) for number in range(9)]
     alone = [feed(model.stream(chunk=32, shift=8), video) for video in clips]
     streams = [model.stream(chunk=32, shift=8) for _ in clips]
