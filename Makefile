@@ -39,8 +39,9 @@ bench: setup library ## measure the engines of the demo again (the slash: folder
 report: setup        ## the page from the records
 	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report
 
-runtime: setup library ## build libsignedge and test it
+runtime: setup library ## build libsignedge, test it, say where it is
 	.venv/bin/python -m pytest tests/runtime -q
+	@echo "$(CURDIR)/build/runtime/libsignedge.so, for others: cmake --install build/runtime --prefix /usr/local"
 
 test: setup library  ## every test that needs no GPU and no long training
 	.venv/bin/python -m pytest
