@@ -1,4 +1,4 @@
-/* many_streams.c: many signers on one model: streams stepped together, which share runs, beside stepped one by one.
+/* many_streams.c: many signers on one model: streams stepped together, on all cores, beside stepped one by one.
  *
  *   many_streams ENGINE [STREAMS [FRAMES]]       64 streams of 256 frames each, if you do not say
  *
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { most_streams = 1024, width = 320, height = 240, period_ns = 40000000 };
 
@@ -112,25 +113,24 @@ static signedge_status feed(signedge_stream **streams, uint32_t count, const sig
     return status;
 }
 
-int main(int argc, char **argv) {
-    const unsigned long count = argc > 2 ? strtoul(argv[2], NULL, 10) : 64, frames = argc > 3 ? strtoul(argv[3], NULL, 10) : 256;
-    signedge_model *model = NULL;
+/* One by one a run has all cores; together there are as many runs at once as cores, a thread each. */
+static signedge_status measure(const char *engine, uint32_t count, uint32_t frames, int together, double *seconds,
+                               uint64_t *sum, char message[1024]) {
     signedge_stream *streams[most_streams] = {NULL};
+    signedge_model *model = NULL;
+    signedge_model_options options;
     signedge_model_info info;
     signedge_status status;
-    char message[1024] = "";
     void *room = NULL;
-    double alone = 0, together = 0;
-    uint64_t sum_alone = 0, sum_together = 0;
     uint32_t i;
-    if (argc < 2 || count < 1 || count > most_streams || frames < 1 || frames > 1000000) {
-        fprintf(stderr, "usage: %s ENGINE [STREAMS [FRAMES]]     1 to %d streams\n", argv[0], most_streams);
-        return 2;
-    }
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.threads = together ? 1 : 0;
+    options.workers = together ? (int32_t)sysconf(_SC_NPROCESSORS_ONLN) : 0;
     memset(&info, 0, sizeof info);
     info.struct_size = sizeof info;
-    status = signedge_model_open(argv[1], NULL, &model);
-    signedge_model_message(model, message, sizeof message, NULL);
+    status = signedge_model_open(engine, &options, &model);
+    signedge_model_message(model, message, 1024, NULL);
     if (status == SIGNEDGE_OK) {
         status = signedge_model_get_info(model, &info);
         room = malloc(info.joints > 0 ? info.joints * 3 * sizeof(float) : (size_t)width * height * 3);
@@ -140,29 +140,43 @@ int main(int argc, char **argv) {
         status = signedge_stream_create(model, NULL, &streams[i]);
     }
     if (status == SIGNEDGE_OK) { /* once unmeasured: first runs prepare the network */
-        status = feed(streams, (uint32_t)count, &info, room, 32, 1, &together, &sum_together);
+        status = feed(streams, count, &info, room, 32, together, seconds, sum);
     }
     if (status == SIGNEDGE_OK) {
-        status = feed(streams, (uint32_t)count, &info, room, (uint32_t)frames, 0, &alone, &sum_alone);
-    }
-    if (status == SIGNEDGE_OK) {
-        status = feed(streams, (uint32_t)count, &info, room, (uint32_t)frames, 1, &together, &sum_together);
-    }
-    if (status != SIGNEDGE_OK) {
-        for (i = 0; i < count && !message[0]; i++) {
-            signedge_stream_message(streams[i], message, sizeof message, NULL);
-        }
-        fprintf(stderr, "%s: %s\n", signedge_status_name(status), message);
-    } else {
-        printf("%lu streams of %lu frames on %s\n", count, frames, signedge_model_backend(model));
-        printf("  one by one  %10.0f frames/s\n", (double)(count * frames) / alone);
-        printf("  together    %10.0f frames/s, %.2f times as many\n", (double)(count * frames) / together, alone / together);
-        printf("  glosses     %s\n", sum_alone == sum_together ? "the same" : "DIFFERENT");
+        status = feed(streams, count, &info, room, frames, together, seconds, sum);
     }
     for (i = 0; i < count; i++) {
+        if (status != SIGNEDGE_OK && !message[0]) {
+            signedge_stream_message(streams[i], message, streams[i] ? 1024 : 0, NULL);
+        }
         signedge_stream_destroy(streams[i]);
     }
     signedge_model_destroy(model);
     free(room);
-    return status != SIGNEDGE_OK || sum_alone != sum_together;
+    return status;
+}
+
+int main(int argc, char **argv) {
+    const unsigned long count = argc > 2 ? strtoul(argv[2], NULL, 10) : 64, frames = argc > 3 ? strtoul(argv[3], NULL, 10) : 256;
+    signedge_status status;
+    char message[1024] = "";
+    double alone = 0, together = 0;
+    uint64_t sum_alone = 0, sum_together = 0;
+    if (argc < 2 || count < 1 || count > most_streams || frames < 1 || frames > 1000000) {
+        fprintf(stderr, "usage: %s ENGINE [STREAMS [FRAMES]]     1 to %d streams\n", argv[0], most_streams);
+        return 2;
+    }
+    status = measure(argv[1], (uint32_t)count, (uint32_t)frames, 0, &alone, &sum_alone, message);
+    if (status == SIGNEDGE_OK) {
+        status = measure(argv[1], (uint32_t)count, (uint32_t)frames, 1, &together, &sum_together, message);
+    }
+    if (status != SIGNEDGE_OK) {
+        fprintf(stderr, "%s: %s\n", signedge_status_name(status), message);
+        return 1;
+    }
+    printf("%lu streams of %lu frames\n", count, frames);
+    printf("  one by one  %10.0f frames/s\n", (double)(count * frames) / alone);
+    printf("  together    %10.0f frames/s, %.2f times as many\n", (double)(count * frames) / together, alone / together);
+    printf("  glosses     %s\n", sum_alone == sum_together ? "the same" : "DIFFERENT");
+    return sum_alone != sum_together;
 }
