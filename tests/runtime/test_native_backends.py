@@ -73,6 +73,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def refusal(engine: Path, backend: str, library: object = None) -> tuple[int, str]:
     """Status and message of an engine that does not open."""
+    library = library or abi.backend_library(backend)
     options = abi.ModelOptions(backend=backend.encode(), library=os.fsencode(library) if library else None)
     handle = ctypes.c_void_p()
     functions = abi.load()
