@@ -71,7 +71,7 @@ def run(
 ) -> None:
     if whole and (chunk or shift):
         raise BadInput("--whole recognises once, at the end: leave out --chunk and --shift")
-    _check_targets(source, out or [], video)
+    _check_targets(source, out or [], video, font)
     decoding = _decoding(beam_width, lm, hot or [])
     model = Model(engine, threads=threads, backend=backend)
     given = open_source(source, model.modality, model.layout, fps)
@@ -104,12 +104,12 @@ def run(
         raise BadInput(f"{found.fault}; what comes before was recognised")
 
 
-def _check_targets(source: str, out: Sequence[Path], video: Optional[Path]) -> None:
+def _check_targets(source: str, out: Sequence[Path], video: Optional[Path], font: Optional[Path]) -> None:
     """Whether the files can be written: now, not after an hour of video."""
     for path in out:
         captions.check_format(path)
     if video:
-        overlay.check_format(video)
+        overlay.check(video, font)
         if camera_device(source):
             raise BadInput("--video reads the video a second time, and a camera cannot be: record it first")
         if video.resolve() == Path(source).resolve():

@@ -20,10 +20,11 @@ _ROWS_A_LINE = 14  # lines of text that a picture is high
 _FEWEST_PIXELS = 12  # of the letters
 
 
-def check_format(path: Path) -> None:
-    """Raise `BadInput` for a file whose suffix names no format."""
+def check(path: Path, font: Optional[Path]) -> None:
+    """Raise what `draw_captions` would, before the work: a suffix that names no format, no font, no pillow."""
     if path.suffix.lower() not in FORMATS:
         raise BadInput(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    _font(font, _FEWEST_PIXELS)
 
 
 def draw_captions(
@@ -31,7 +32,6 @@ def draw_captions(
 ) -> None:
     """Encode frames (ns, (H,W,3) uint8 RGB) with their cues to `target`, a file of format `form`; without sound."""
     av = _module("av")
-    _font(font, _FEWEST_PIXELS)
     stream: Any = None
     with av.open(str(target), "w", format=form) as container:
         for time_ns, pixels in frames:

@@ -59,6 +59,7 @@ def test_light_commands_stay_light(tmp_path: Path) -> None:
         ["score", str(tmp_path / "h.ctm"), str(tmp_path / "r.stm")],
         ["corpus", "check", "--help"],
         ["demo", "--help"],
+        ["run", "--help"],
     ):
         assert imported(words, heavy) == (0, []), words
 
