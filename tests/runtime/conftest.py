@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build" / "runtime"
+BUILD = ROOT / "build"
+
+
+def build_library(folder: Path, *options: str) -> Path:
+    """libsignedge.so, built in `folder` by CMake with these options."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (
+            ["cmake", "-S", "runtime", "-B", str(folder), *options],
+            ["cmake", "--build", str(folder), "--parallel", "2"],
+        ):
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "libsignedge.so"
 
 
 @pytest.fixture(scope="session")
@@ -23,16 +37,16 @@ def library() -> Path:
         return Path(given)
     if shutil.which("cmake") is None or shutil.which("c++") is None:
         pytest.skip("cmake and a C++ compiler are needed to build libsignedge")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (
-            ["cmake", "-S", "runtime", "-B", str(BUILD)],
-            ["cmake", "--build", str(BUILD), "--parallel", "2"],
-        ):
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
-    return BUILD / "libsignedge.so"
+    return build_library(BUILD / "runtime")
+
+
+@pytest.fixture(scope="session")
+def library_for_arm() -> Path:
+    """libsignedge.so for aarch64. Skipped without the cross compiler."""
+    if shutil.which("cmake") is None or shutil.which("aarch64-linux-gnu-g++") is None:
+        pytest.skip("cmake and aarch64-linux-gnu-g++ are needed to build libsignedge for ARM")
+    toolchain = ROOT / "runtime" / "cmake" / "aarch64-linux-gnu.cmake"
+    return build_library(BUILD / "runtime-aarch64", f"-DCMAKE_TOOLCHAIN_FILE={toolchain}")
 
 
 SANITISED = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
