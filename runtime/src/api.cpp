@@ -361,7 +361,8 @@ signedge_status signedge_model_run(signedge_model *model, const float *input, ui
         const Contract &contract = model->use().contract;
         const uint64_t edges = uint64_t{contract.padding.left} + contract.padding.right;
         const uint64_t steps = frames > edges ? contract.steps(frames - edges) : 0;
-        if (batch == 0 || steps == 0 || batch * steps * contract.glosses.size() != log_probs_values) {
+        const uint64_t classes = contract.glosses.size();
+        if (batch == 0 || steps == 0 || log_probs_values % classes || batch * steps != log_probs_values / classes) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames does not give %llu values", batch, frames,
                  static_cast<unsigned long long>(log_probs_values));
         }

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "error.hpp"
+#include "text.hpp"
 
 namespace signedge {
 namespace {
@@ -16,6 +17,8 @@ constexpr uint64_t first_capacity = 256;           // frames of a whole clip bef
 constexpr uint64_t kept_times = 4096;              // timestamps beyond the window, for glosses that began long ago
 constexpr uint64_t batch_values = 4 * 1024 * 1024; // floats of a batch: larger ones gain nothing and cost memory
 constexpr uint64_t longest_gap = 64;               // frames that resampling fills with copies
+constexpr uint64_t most_values = uint64_t{1} << 30; // floats of a new stream: 4 GiB
+constexpr uint64_t undecided = 64;                 // glosses that a decoder keeps back, at most
 
 uint64_t now_ns() {
     using namespace std::chrono;
@@ -36,6 +39,14 @@ private:
 };
 
 uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Room for more items, so that adding them cannot fail; it at least doubles.
+template <typename Item>
+void make_room_for(uint64_t more, std::vector<Item> &items) {
+    if (items.capacity() - items.size() < more) {
+        items.reserve(std::max<size_t>(2 * items.capacity(), items.size() + more));
+    }
+}
 
 bool overlap(const Token &a, const Token &b) { return a.id == b.id && a.start < b.end && b.start < a.end; }
 
@@ -70,17 +81,38 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     decoder_ = make_decoder(contract.glosses, options_.decoder);
 
     const uint64_t queued = uint64_t{options_.shift} + options_.queue;
-    reserve(options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued + longest_gap);
+    const uint64_t frames = options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued + longest_gap;
+    const uint64_t steps = options_.whole ? first_capacity / stride_ : options_.chunk / stride_;
+    check_size(frames, steps);
+    reserve(frames);
     times_.resize(options_.whole ? first_capacity : options_.chunk + queued + longest_gap + kept_times);
     edge_.resize((contract.padding.right + contract.padding.multiple) * frame_values_);
-    const uint64_t steps = options_.whole ? first_capacity / stride_ : options_.chunk / stride_;
     posteriors_.reserve(steps * classes_);
     output_.reserve(steps * classes_);
-    trial_.reserve(steps + 1);
-    trial_before_.reserve(steps + 1);
-    preview_.reserve(steps + 1);
-    final_.reserve(4 * steps + 64);
-    decoder_->fresh.reserve(4 * steps + 64);
+    final_.reserve(4 * steps);
+    make_room_for_glosses(steps);
+}
+
+// An engine or a program that asks for absurd windows is refused before the memory is asked for: some systems promise
+// any amount, and end the program once it is used.
+void Stream::check_size(uint64_t frames, uint64_t steps) const {
+    const uint64_t raw_values = keypoints_ ? keypoints_->raw_values() : 0;
+    const uint64_t values = (frames + 3 * margin_) * frame_values_ + frames * raw_values + 2 * steps * classes_;
+    if (values > most_values) {
+        fail(SIGNEDGE_OUT_OF_MEMORY, "a stream of '%s' that holds %llu frames would take more than %llu GiB: ask for a "
+             "smaller chunk, shift or queue", shown(model_->contract.name, 200).c_str(),
+             static_cast<unsigned long long>(frames), static_cast<unsigned long long>(most_values >> 28));
+    }
+}
+
+// All that the glosses of a run of so many steps can need. What comes after cannot fail halfway.
+void Stream::make_room_for_glosses(uint64_t steps) {
+    const uint64_t most = steps + undecided + 2;
+    make_room_for(most, decoder_->fresh);
+    make_room_for(decoder_->fresh.size() + most, final_);
+    preview_.reserve(most);
+    trial_.reserve(most);
+    trial_before_.reserve(most);
 }
 
 // Room for so many frames, beside what is there. Nothing changes when there is no memory for it.
@@ -132,15 +164,14 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
         const Stopwatch stopwatch(counts_.prepare_ns);
         const uint64_t number = frames_ + instants.count - 1;
         prepare(number);
-        // Instants between the last frame and this one saw the last one; if that was dropped, this one has to do.
-        const uint64_t last = frames_ > base_ ? frames_ - 1 : number;
-        for (; frames_ < number; frames_++) {
-            copy_frame(last, frames_);
+        for (; frames_ < number; frames_++) {  // instants between the last frame and this one saw the last one
+            copy_frame(frames_ - 1, frames_);
             times_[frames_ % times_.size()] = timestamp;
         }
         times_[number % times_.size()] = timestamp;
         frames_ = number + 1;
         counts_.frames_repeated += instants.count - 1;
+        drop_oldest();
     } else {
         counts_.frames_skipped++;
     }
@@ -183,15 +214,12 @@ void Stream::make_room(uint64_t frames) {
         }
         return;
     }
-    const uint64_t limit = uint64_t{options_.shift} + options_.queue;
-    if (waiting() + frames > limit && waiting() > 0) {
+    if (waiting() + frames > most_waiting() && waiting() > 0) {
         if (options_.when_full == SIGNEDGE_WHEN_FULL_REFUSE) {
             fail(SIGNEDGE_QUEUE_FULL, "%llu frames wait already: step the stream first",
                  static_cast<unsigned long long>(waiting()));
         }
-        if (options_.when_full == SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
-            drop_oldest(std::min(waiting(), waiting() + frames - limit));
-        } else {
+        if (options_.when_full == SIGNEDGE_WHEN_FULL_BLOCK) {
             Stream *self = this;
             step(&self, 1);
         }
@@ -201,8 +229,12 @@ void Stream::make_room(uint64_t frames) {
     }
 }
 
-void Stream::drop_oldest(uint64_t frames) {
-    const uint64_t kept = waiting() - frames;
+// After the new frame was taken: one that is refused costs no other.
+void Stream::drop_oldest() {
+    if (options_.whole || options_.when_full != SIGNEDGE_WHEN_FULL_DROP_OLDEST || waiting() <= most_waiting()) {
+        return;
+    }
+    const uint64_t kept = most_waiting(), frames = waiting() - kept;
     std::copy_n(slot(run_end_ + frames), kept * frame_values_, slot(run_end_));
     if (keypoints_) {
         std::copy_n(raw_slot(run_end_ + frames), kept * keypoints_->raw_values(), raw_slot(run_end_));
@@ -352,9 +384,9 @@ void Stream::run(Run &run, Stream *const *streams) {
 void Stream::run_alone(const Window &window, uint64_t steps, uint64_t &run_ns) {
     const uint64_t left = model_->contract.padding.left;
     const uint64_t right = window.padded - left - (window.end - window.begin);
+    output_.resize(steps * classes_);
     std::copy_n(slot(window.end), right * frame_values_, edge_.data());
     fill_edges(window, slot(window.begin) - left * frame_values_);
-    output_.resize(steps * classes_);
     std::exception_ptr failure;
     {
         const Stopwatch stopwatch(run_ns);
@@ -411,6 +443,7 @@ void Stream::fill_edges(const Window &window, float *clip) const {
 
 void Stream::absorb(const Window &window) {
     const Stopwatch stopwatch(counts_.decode_ns);
+    make_room_for_glosses(model_->contract.steps(window.end - window.begin));
     settle(window.begin / stride_);  // steps that the window has left behind stay as the last run had them
     posteriors_.swap(output_);
     posteriors_begin_ = window.begin / stride_;
@@ -437,7 +470,9 @@ void Stream::settle(uint64_t steps) {
     }
 }
 
+// May be called again when there was no memory for it.
 void Stream::conclude() {
+    make_room_for_glosses(posteriors_end_ - posteriors_begin_);
     settle(posteriors_end_);
     decoder_->finish();
     preview_.clear();
@@ -486,8 +521,9 @@ int64_t Stream::time_of(uint64_t frame) const {
         return 0;
     }
     if (frame >= frames_) {
-        const double ahead = static_cast<double>(frame - frames_ + 1) / model_->contract.fps;
-        return times_[(frames_ - 1) % times_.size()] + static_cast<int64_t>(ahead * 1e9);
+        const int64_t last = times_[(frames_ - 1) % times_.size()];
+        const double ahead = static_cast<double>(frame - frames_ + 1) / model_->contract.fps * 1e9;
+        return last + std::min(INT64_MAX - std::max<int64_t>(last, 0), static_cast<int64_t>(std::min(ahead, 1e18)));
     }
     const uint64_t oldest = frames_ > times_.size() ? frames_ - times_.size() : 0;
     return times_[std::max(frame, oldest) % times_.size()];

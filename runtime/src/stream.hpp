@@ -76,9 +76,12 @@ private:
     Instants due(int64_t timestamp) const;
     void copy_frame(uint64_t from, uint64_t to);
     void make_room(uint64_t frames);
+    void check_size(uint64_t frames, uint64_t steps) const;
     void reserve(uint64_t frames);
-    void drop_oldest(uint64_t frames);
+    void make_room_for_glosses(uint64_t steps);
+    void drop_oldest();
     void let_go();
+    uint64_t most_waiting() const { return uint64_t{options_.shift} + options_.queue; }
     uint64_t waiting() const { return frames_ - run_end_; }
     float *slot(uint64_t frame) { return buffer_.data() + (margin_ + frame - base_) * frame_values_; }
     float *raw_slot(uint64_t frame) { return raw_.data() + (frame - base_) * keypoints_->raw_values(); }
