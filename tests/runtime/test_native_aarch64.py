@@ -29,6 +29,7 @@ from runtime.preprocess import prepare
 __all__ = ["onnx_file"]  # a fixture: small networks, exported
 
 NATIVE = Path(__file__).parent / "native"
+RUNTIME = Path(__file__).parents[2] / "runtime"
 VARIABLE = "SIGNEDGE_AARCH64_ONNXRUNTIME"
 PROGRAM = Path("examples") / "recognise_file"
 Rows = list[list[str]]  # start, end, gloss, confidence
@@ -36,11 +37,17 @@ Read = Callable[[Path, np.ndarray], list[Rows]]
 
 
 @pytest.fixture(scope="session")
-def emulated(library_for_arm: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command that runs recognise_file of ARM."""
-    runtime = Path(os.environ.get(VARIABLE) or "/nowhere")
+def emulator() -> list[str]:
+    """The words before a program of ARM."""
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("qemu-aarch64-static is not installed")
+    return ["qemu-aarch64-static", "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]
+
+
+@pytest.fixture(scope="session")
+def emulated(library_for_arm: Path, emulator: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command that runs recognise_file of ARM."""
+    runtime = Path(os.environ.get(VARIABLE) or "/nowhere")
     if not runtime.is_file():
         pytest.skip(f"${VARIABLE} does not name an ONNX Runtime library for aarch64")
     cpuinfo = tmp_path_factory.mktemp("arm") / "libarm_cpuinfo.so"
@@ -51,9 +58,8 @@ def emulated(library_for_arm: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "LD_LIBRARY_PATH": f"{library_for_arm.parent}:{runtime.parent}",
         "SIGNEDGE_ONNXRUNTIME_LIBRARY": runtime,
     }
-    emulator = ["qemu-aarch64-static", "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]
-    emulator += [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
-    return [*emulator, str(library_for_arm.parent / PROGRAM)]
+    told = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
+    return [*emulator, *told, str(library_for_arm.parent / PROGRAM)]
 
 
 @pytest.fixture
@@ -106,3 +112,20 @@ def test_exported_networks(read_on_both: Read, onnx_file: Path, tmp_path: Path, 
     here, arm = read_on_both(engine, moving_clip(contract, 150, 3))
     same(here, arm)
     assert len(arm) > 8, "a test of nothing"
+
+
+def test_arithmetic_is_the_same_to_the_bit(
+    library: Path, library_for_arm: Path, emulator: list[str], tmp_path: Path
+) -> None:
+    """Keypoints and decoding, linked from the archives as they are built."""
+    includes = [f"-I{RUNTIME / folder}" for folder in ("include", "src")]
+    prints = []
+    for archive, prefix, before in ((library, "", []), (library_for_arm, "aarch64-linux-gnu-", emulator)):
+        program = tmp_path / f"{prefix}arithmetic"
+        command = [f"{prefix}g++", "-std=c++17", *includes, str(NATIVE / "arithmetic_driver.cpp")]
+        command += [str(archive.with_suffix(".a")), "-ldl", "-lpthread", "-o", str(program)]
+        built = subprocess.run(command, capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+        done = subprocess.run([*before, program], capture_output=True, text=True, check=True)
+        prints.append(done.stdout.splitlines())
+    assert len(prints[0]) > 5000 and prints[1] == prints[0]
