@@ -155,7 +155,7 @@ class StatisticsItem(Sized):
 
 
 def library_path() -> str:
-    """Where libsignedge is: $SIGNEDGE_LIBRARY, beside this file, where `make runtime` builds it, or the system's."""
+    """Where libsignedge is: $SIGNEDGE_LIBRARY, beside this file, where `make library` builds it, or the system's."""
     given = os.environ.get(LIBRARY_VARIABLE)
     if given:
         return given
@@ -210,10 +210,10 @@ def load() -> Any:
         try:
             library = ctypes.CDLL(path)
         except OSError as error:
-            raise BadInput(f"libsignedge was not found ({error}); build it with: make runtime") from error
+            raise BadInput(f"libsignedge was not found ({error}); build it with: make library") from error
         _declare(library)
         if library.signedge_abi_version() < ABI_VERSION:
-            raise BadInput(f"{path} is older than this binding: build it again with: make runtime")
+            raise BadInput(f"{path} is older than this binding: build it again with: make library")
         _loaded[path] = library
     return _loaded[path]
 

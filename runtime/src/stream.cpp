@@ -196,8 +196,9 @@ Stream::Instants Stream::due(int64_t timestamp) const {
         return {1, {timestamp, 1}};
     }
     const double elapsed = static_cast<double>(static_cast<uint64_t>(timestamp) - static_cast<uint64_t>(grid_.start)) * 1e-9;
-    // A hundredth of a period early still counts: clocks that run at the same rate differ by rounding.
-    const double passed = std::floor(std::min(elapsed * fps + 0.01, 1e15)) + 1;
+    // A frame serves the instant that it is nearest to, so that a camera of the same rate may jitter. Not quite half a
+    // period: between two instants the later one takes it, whatever rounding says.
+    const double passed = std::floor(std::min(elapsed * fps + 0.45, 1e15)) + 1;
     const uint64_t count = passed > static_cast<double>(grid_.next) ? static_cast<uint64_t>(passed) - grid_.next : 0;
     if (count > longest_gap) {
         return {1, {timestamp, 1}};

@@ -31,7 +31,7 @@ def build_library(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def library() -> Path:
-    """libsignedge.so as `make runtime` builds it; $SIGNEDGE_LIBRARY tests another build. Skipped without a compiler."""
+    """libsignedge.so as `make library` builds it; $SIGNEDGE_LIBRARY tests another build. Skipped without a compiler."""
     given = os.environ.get("SIGNEDGE_LIBRARY")
     if given:
         return Path(given)

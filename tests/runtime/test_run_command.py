@@ -301,7 +301,7 @@ def test_what_is_wrong_is_one_line(run: Run, engine: Path, video: Path, tmp_path
 def test_a_library_that_is_not_built_says_how(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(abi.LIBRARY_VARIABLE, "/nowhere/libsignedge.so")
     status, _, error = run(video)
-    assert status == 2 and "make runtime" in error and len(error.splitlines()) == 1
+    assert status == 2 and "make library" in error and len(error.splitlines()) == 1
 
 
 # -------------------------------------------------------------------------------------------------------- cameras ---
