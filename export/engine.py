@@ -92,7 +92,8 @@ def build(
             "versions": {"python": platform.python_version(), **versions(TOOLS)},
             "warnings": warnings,
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         Engine.open(folder, GATE_THREADS)  # what was written must open as any user will open it
     return manifest
 

@@ -232,10 +232,13 @@ class Decoder(_Handle):
 
 def _named_backend(engine: Path) -> str:
     """The backend that an engine is for. What may be wrong with its manifest is for the library to say."""
+    manifest = engine / "manifest.json"
     try:
-        return str(json.loads((engine / "manifest.json").read_text(encoding="utf-8"))["runtime"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "onnxruntime"
+        if manifest.is_file():  # a pipe would keep its reader waiting
+            return str(json.loads(manifest.read_text(encoding="utf-8"))["runtime"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return "onnxruntime"
 
 
 class Model(_Handle):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -43,7 +44,11 @@ def open_session(model: Union[str, Path], threads: int, optimise: bool = True) -
         raise MissingExtra("onnxruntime", "export") from error
     if threads < 1:
         raise BadInput(f"an engine needs one thread at least; {threads} were asked for")
-    if not Path(model).is_file():
+    try:
+        found = Path(model).is_file()
+    except OSError as error:
+        raise BadInput(f"cannot open {reprlib.repr(str(model))}: {error.strerror}") from error
+    if not found:
         raise BadInput(f"missing file {model}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,10 +74,12 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     folder = Path(folder)
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+            raise BadInput(f"{path} is not a file")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{folder} is not an engine folder: it has no {MANIFEST}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {path}: {_first_line(error)}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise BadInput(f"{path} is not a manifest of an engine: it names no files")
@@ -83,7 +90,10 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     if ENGINE_FILE not in manifest["files"]:
         raise BadInput(f"{path} has no hash of {ENGINE_FILE}")
     for name, expected in manifest["files"].items():
-        _check_file(folder, name, expected)
+        try:
+            _check_file(folder, name, expected)
+        except OSError as error:
+            raise BadInput(f"engine {folder}: cannot read {reprlib.repr(name)}: {error.strerror}") from error
     return manifest
 
 
@@ -157,7 +167,10 @@ class _SessionReader:
 
     def __init__(self, path: Path, threads: int) -> None:
         self._session = open_session(path, threads)
-        text = session_metadata(self._session).get(METADATA_KEY)
+        try:
+            text = session_metadata(self._session).get(METADATA_KEY)
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path} has metadata that is not UTF-8") from error
         if text is None:
             raise BadInput(f"{path} has no contract (metadata '{METADATA_KEY}'); make it with: signedge export")
         self.contract = Contract.from_json(text)

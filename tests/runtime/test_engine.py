@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import abi
+from runtime.binding import Model
 from runtime.contract import BLANK, METADATA_KEY, Contract, RgbInput
 from runtime.engine import ENGINE_FILE, MANIFEST, Engine, available_threads, open_session, read_manifest
 from runtime.errors import BadInput
@@ -163,6 +166,42 @@ def test_missing_and_corrupt_manifests_are_named(tmp_path: Path) -> None:
     (folder / MANIFEST).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="cannot read"):
         Engine.open(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"files": ' * 200_000], ids=["lists", "objects"])
+def test_manifests_of_endless_depth_are_refused(tmp_path: Path, through: str, text: str) -> None:
+    folder = write_engine(tmp_path / "engine")
+    (folder / MANIFEST).write_text(text)
+    for reader in (Engine.open, read_manifest, Model)[: 3 if through == "libsignedge" else 2]:
+        with pytest.raises(BadInput, match=r"manifest\.json|nested"):
+            reader(folder)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, through: str) -> None:
+    for name in (MANIFEST, ENGINE_FILE):
+        folder = write_engine(tmp_path / f"{name} is a pipe")
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        for reader in (Engine.open, read_manifest, Model)[: 3 if through == "libsignedge" else 2]:
+            with pytest.raises(BadInput, match=f"{re.escape(name)} is"):
+                reader(folder)
+
+
+def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
+    name = "a" * 5000
+    files = {name: "0" * 64, ENGINE_FILE: "0" * 64}
+    with pytest.raises(BadInput, match="cannot read 'a.*long"):
+        Engine.open(write_engine(tmp_path / "engine", files=files))
+    for reader in (Engine.open, Engine.from_onnx):
+        with pytest.raises(BadInput, match="long"):
+            reader(tmp_path / name)
+
+
+def test_metadata_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    model.write_bytes(model.read_bytes().replace(b'"GREEN"', b'"GR\xffEN"'))
+    with pytest.raises(BadInput, match="UTF-8"):
+        Engine.from_onnx(model)
 
 
 def test_models_that_are_none_or_have_no_contract_are_refused(tmp_path: Path) -> None:
