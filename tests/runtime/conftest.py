@@ -41,6 +41,14 @@ def library() -> Path:
 
 
 @pytest.fixture(scope="session")
+def plain_library(library: Path) -> Path:
+    """The same, for tests of what `make runtime` builds: not of another build, which may be instrumented."""
+    if library != BUILD / "runtime" / "libsignedge.so":
+        pytest.skip("$SIGNEDGE_LIBRARY names another build than that of `make runtime`")
+    return library
+
+
+@pytest.fixture(scope="session")
 def library_for_arm() -> Path:
     """libsignedge.so for aarch64. Skipped without the cross compiler."""
     if shutil.which("cmake") is None or shutil.which("aarch64-linux-gnu-g++") is None:
