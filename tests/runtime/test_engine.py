@@ -190,7 +190,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, through: st
 def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
     name = "a" * 5000
     files = {name: "0" * 64, ENGINE_FILE: "0" * 64}
-    with pytest.raises(BadInput, match="cannot read 'a.*long"):
+    with pytest.raises(BadInput, match=r"cannot read 'a.*long"):
         Engine.open(write_engine(tmp_path / "engine", files=files))
     for reader in (Engine.open, Engine.from_onnx):
         with pytest.raises(BadInput, match="long"):
