@@ -67,10 +67,15 @@ def together(model: Model, contract: Contract, frames: int, count: int, rounds: 
     videos = [clip(contract, frames, seed) for seed in range(count)]
     streams = [model.stream(chunk=WHOLE_CLIP) for _ in videos]
     times: Dict[str, List[float]] = {"one": [], "all": []}
+
+    def one_by_one() -> None:
+        for stream in streams:
+            stream.step()
+
     read: Dict[str, List[List[str]]] = {}
     for _ in range(rounds + 1):  # the first round tries batch sizes
         for way, work in (
-            ("one", lambda: [stream.step() for stream in streams]),
+            ("one", one_by_one),
             ("all", lambda: step_together(streams)),
         ):
             for stream, video in zip(streams, videos, strict=True):
