@@ -151,6 +151,10 @@ class StatisticsItem(Sized):
         ("decode_ns", c_uint64),
         ("last_run_ns", c_uint64),
         ("real_time_factor", c_double),
+        ("chunk", c_uint32),
+        ("shift", c_uint32),
+        ("lookahead", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -211,8 +215,12 @@ def load() -> Any:
             library = ctypes.CDLL(path)
         except OSError as error:
             raise BadInput(f"libsignedge was not found ({error}); build it with: make library") from error
-        _declare(library)
-        if library.signedge_abi_version() < ABI_VERSION:
+        try:
+            outdated = library.signedge_abi_version() < ABI_VERSION
+            _declare(library)
+        except AttributeError as error:
+            raise BadInput(f"{path} is no libsignedge, or an old one ({error}); build it with: make library") from error
+        if outdated:
             raise BadInput(f"{path} is older than this binding: build it again with: make library")
         _loaded[path] = library
     return _loaded[path]
@@ -227,7 +235,7 @@ def _declare(library: Any) -> None:
         "model_open": [c_char_p, POINTER(ModelOptions), out],
         "model_message": [handle, *text],
         "model_get_info": [handle, POINTER(ModelInfo)],
-        "model_run": [handle, c_void_p, c_uint32, c_uint32, c_void_p, c_uint64],
+        "model_run": [handle, c_void_p, c_uint64, c_uint32, c_uint32, c_void_p, c_uint64, c_char_p, c_uint32],
         "lm_open": [c_char_p, out],
         "lm_message": [handle, *text],
         "decoder_create": [POINTER(c_char_p), c_uint32, POINTER(DecoderOptions), out],

@@ -11,7 +11,8 @@
         for gloss in stream.poll():
             print(gloss.text, gloss.start, gloss.end, "final" if gloss.final else "may change")
 
-Standard library and numpy only, Python 3.8 and later: this file, errors.py and the library are enough on a device.
+Standard library and numpy only, Python 3.8 and later: this file, abi.py, errors.py, __init__.py and the library are
+enough on a device.
 """
 
 from __future__ import annotations
@@ -92,10 +93,13 @@ class _Handle:
             self.close()
             raise
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    def _open(self) -> c_void_p:
         if not self._handle:
             raise BadInput(f"this {self._kind} was closed")
-        self._check(getattr(self._library, f"signedge_{function}")(self._handle, *arguments))
+        return self._handle
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        self._check(getattr(self._library, f"signedge_{function}")(self._open(), *arguments))
 
     def _check(self, status: int) -> None:
         if status != abi.OK:
@@ -179,7 +183,7 @@ class Decoding(NamedTuple):
             class_threshold=self.class_threshold,
             beam_threshold=self.beam_threshold,
             nbest=self.nbest,
-            lm=self.lm._handle if self.lm else None,
+            lm=self.lm._open() if self.lm else None,
             lm_weight=self.lm_weight,
             gloss_bonus=self.gloss_bonus,
             hot_words=words,
@@ -220,7 +224,7 @@ class Decoder(_Handle):
         return self._items("decoder_poll", self.glosses)
 
     def nbest(self, rank: int) -> Tuple[float, List[Gloss]]:
-        """After `finish`: score (log) and glosses of a hypothesis, 0 is the best."""
+        """After `finish`: score (log) and glosses of a hypothesis, 0 is the best: the rest, after what was final."""
         score = c_double()
         glosses = self._items("decoder_nbest", self.glosses, rank, after=(byref(score),))
         return score.value, glosses
@@ -295,11 +299,12 @@ class Model(_Handle):
         if x.shape[2:] != self._frame_shape:
             raise BadInput(f"the network's input must be (batch, frames, *{self._frame_shape}); this is {x.shape}")
         log_probs = np.empty((len(x), steps, self.info.classes), dtype=np.float32)
+        message = ctypes.create_string_buffer(1024)
         status = self._library.signedge_model_run(
-            self._handle, x.ctypes.data, x.shape[0], x.shape[1], log_probs.ctypes.data, log_probs.size
+            self._open(), x.ctypes.data, x.size, *x.shape[:2], log_probs.ctypes.data, log_probs.size, message, 1024
         )
         if status != abi.OK:
-            raise LibraryError(status, f"{self._library.signedge_status_name(status).decode()} for input {x.shape}")
+            raise LibraryError(status, message.value.decode("utf-8", "replace"))
         return log_probs
 
     def stream(
@@ -370,8 +375,6 @@ class Stream(_Handle):
             raise BadInput(
                 f"a frame must be (height,width,3) uint8, gray: (height,width); this is {frame.shape} {frame.dtype}"
             )
-        if frame.strides[1:] != ((3, 1) if shape else (1,)) or frame.strides[0] < 0:
-            frame = np.ascontiguousarray(frame)
         self.push_planes([frame], frame.shape[1], frame.shape[0], time_ns, pixels)
 
     def push_planes(
@@ -384,19 +387,18 @@ class Stream(_Handle):
         colour: int = BT601,
         crop: Tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> None:
-        """Give a frame by its planes: uint8 arrays, (rows, bytes) or packed; rows may be apart. Nothing is copied."""
+        """Give a frame by its planes: uint8 arrays, (rows, ...) or flat; rows may be apart."""
+        sizes = _plane_sizes(width, height).get(pixels)
+        if sizes is None or len(planes) != len(sizes):
+            raise BadInput(f"pixel format {pixels} does not come in {len(planes)} planes")
+        rows = [_rows(planes[i], *sizes[i]) for i in range(len(sizes))]
         given = self._frame
-        given.format, given.width, given.height, given.timestamp_ns, given.colour = (
-            pixels,
-            width,
-            height,
-            time_ns,
-            colour,
-        )
+        given.format, given.width, given.height = pixels, width, height
+        given.timestamp_ns, given.colour = time_ns, colour
         given.crop_x, given.crop_y, given.crop_width, given.crop_height = crop
         for i in range(3):
-            given.planes[i] = planes[i].ctypes.data if i < len(planes) else None
-            given.strides[i] = planes[i].strides[0] if i < len(planes) else 0
+            given.planes[i] = rows[i].ctypes.data if i < len(rows) else None
+            given.strides[i] = rows[i].strides[0] if i < len(rows) else 0
         self._call("stream_push_frame", byref(given))
 
     def _push_keypoints(self, points: np.ndarray, time_ns: int) -> None:
@@ -420,7 +422,7 @@ class Stream(_Handle):
         return self._items("stream_poll", self.model.glosses)
 
     def nbest(self, rank: int) -> Tuple[float, List[Gloss]]:
-        """After the end: score (log) and glosses of a hypothesis, 0 is the best."""
+        """After the end: score (log) and glosses of a hypothesis, 0 is the best: the rest, after what was final."""
         score = c_double()
         glosses = self._items("stream_nbest", self.model.glosses, rank, after=(byref(score),))
         return score.value, glosses
@@ -436,8 +438,26 @@ class Stream(_Handle):
         return {name: getattr(counts, name) for name in (field[0] for field in abi.StatisticsItem._fields_[1:])}
 
 
+def _plane_sizes(width: int, height: int) -> Dict[int, List[Tuple[int, int]]]:
+    """Rows and bytes of a row of each plane, by pixel format."""
+    full, half = (height, width), ((height + 1) // 2, (width + 1) // 2)
+    packed, pairs = [(height, 3 * width)], (half[0], 2 * half[1])
+    return {abi.RGB: packed, abi.BGR: packed, abi.GRAY: [full], abi.NV12: [full, pairs], abi.I420: [full, half, half]}
+
+
+def _rows(plane: np.ndarray, rows: int, row: int) -> np.ndarray:
+    """A plane whose rows can be read one by one: itself, or a copy where they are turned round or have gaps."""
+    if plane.dtype != np.uint8 or plane.size < rows * row or rows < 1:
+        raise BadInput(f"a plane must have {rows} rows of {row} bytes; this is {plane.shape} {plane.dtype}")
+    if plane.ndim == 1:
+        plane = plane[: rows * row].reshape(rows, row)
+    if plane.shape[0] < rows or plane[0].size < row:
+        raise BadInput(f"a plane must have {rows} rows of {row} bytes; this is {plane.shape} {plane.dtype}")
+    return plane if plane[0].flags.c_contiguous and plane.strides[0] >= row else np.ascontiguousarray(plane)
+
+
 def step_together(streams: Sequence[Stream]) -> None:
     """Step streams of one model together: runs of equal length share a batch. Results are those of stepping each."""
     if streams:
-        handles = (c_void_p * len(streams))(*[stream._handle for stream in streams])
+        handles = (c_void_p * len(streams))(*[stream._open() for stream in streams])
         streams[0]._check(streams[0]._library.signedge_streams_step(handles, len(streams)))

@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ENGINE_FILE = "engine.onnx"
 INPUT, OUTPUT = "input", "log_probs"
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", "openvino")  # those that read an engine.onnx
 
 
 def available_threads() -> int:
@@ -119,7 +119,7 @@ class Engine:
         Raises `BadInput` when the manifest is missing or broken, a file was changed, or the contract is missing.
         """
         manifest = read_manifest(folder)
-        return _load(Path(folder) / ENGINE_FILE, manifest, threads)
+        return _load(Path(folder), manifest, threads)
 
     @staticmethod
     def from_onnx(path: Union[str, Path], threads: Optional[int] = None) -> Engine:
@@ -197,7 +197,14 @@ def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> En
     count = available_threads() if threads is None else threads
     if count < 1:
         raise BadInput(f"an engine needs one thread at least; {count} were asked for")
-    reader = (_LibraryReader if abi.installed() else _SessionReader)(path, count)
+    if abi.installed():
+        reader: Any = _LibraryReader(
+            path, count
+        )  # given a folder, it checks manifest and hashes again, by its own rules
+    elif manifest.get("runtime", RUNTIMES[0]) == RUNTIMES[0]:
+        reader = _SessionReader(path / ENGINE_FILE if manifest else path, count)
+    else:
+        raise BadInput(f"{path} is for {manifest['runtime']}, which libsignedge runs; build it with: make library")
     return Engine(reader, reader.contract, manifest, count, path)
 
 

@@ -11,6 +11,7 @@
 #include "model.hpp"
 #include "stream.hpp"
 #include "structs.hpp"
+#include "text.hpp"
 
 using namespace signedge;
 
@@ -57,7 +58,10 @@ signedge_status guard(Message *message, Body body) noexcept {
 signedge_status copy_text(const char *text, char *buffer, uint32_t capacity, uint32_t *needed) noexcept {
     const size_t size = std::strlen(text) + 1;
     if (buffer && capacity > 0) {
-        const size_t copied = std::min<size_t>(size - 1, capacity - 1);
+        size_t copied = std::min<size_t>(size - 1, capacity - 1);
+        while (copied > 0 && (static_cast<uint8_t>(text[copied]) & 0xc0) == 0x80) {
+            copied--;  // a character is copied whole or not at all
+        }
         std::memcpy(buffer, text, copied);
         buffer[copied] = 0;
     }
@@ -67,9 +71,19 @@ signedge_status copy_text(const char *text, char *buffer, uint32_t capacity, uin
     return !buffer && capacity > 0 ? SIGNEDGE_INVALID_ARGUMENT : SIGNEDGE_OK;
 }
 
+constexpr char no_handle[] = "the handle is NULL: it was not created, was destroyed, or there was no memory for it";
+
 void need(const void *pointer, const char *name) {
     if (!pointer) {
         fail(SIGNEDGE_INVALID_ARGUMENT, "%s is NULL", name);
+    }
+}
+
+// What has no meaning yet may get one: a program that sets it is of another version.
+template <typename Number>
+void need_zero(Number value, const char *name) {
+    if (value != 0) {
+        fail(SIGNEDGE_UNSUPPORTED, "%s is set, which this version of libsignedge does not know", name);
     }
 }
 
@@ -114,7 +128,7 @@ std::string capabilities() {
         try {
             json += "{\"available\": true, \"version\": \"" + escaped((*backend)->version("")) + "\"}";
         } catch (const std::exception &error) {
-            json += "{\"available\": false, \"reason\": \"" + escaped(error.what()) + "\"}";
+            json += "{\"available\": false, \"reason\": \"" + escaped(shown(error.what())) + "\"}";
         }
     }
     return json + "}, \"instruction_set\": \"" + image_instruction_set() +
@@ -137,11 +151,11 @@ struct signedge_model {
 
 struct signedge_lm {
     Message message;
-    std::unique_ptr<LanguageModel> model;
+    std::shared_ptr<const LanguageModel> model;
 };
 
 struct signedge_decoder {
-    Message message;
+    mutable Message message;
     std::unique_ptr<Decoder> decoder;
     uint64_t classes = 0;
     std::vector<Token> preview;
@@ -156,7 +170,7 @@ struct signedge_decoder {
 };
 
 struct signedge_stream {
-    Message message;
+    mutable Message message;
     std::unique_ptr<Stream> stream;
     std::shared_ptr<Model> model;
     Stream &use() const {
@@ -171,6 +185,7 @@ namespace signedge {
 
 DecoderOptions resolve(const signedge_decoder_options *options) {
     const signedge_decoder_options given = read_struct(options, "signedge_decoder_options");
+    need_zero(given.reserved, "signedge_decoder_options.reserved");
     DecoderOptions resolved;
     const auto value = [](auto number, auto otherwise) { return number == 0 ? otherwise : number; };
     resolved.kind = given.kind;
@@ -182,7 +197,7 @@ DecoderOptions resolve(const signedge_decoder_options *options) {
     resolved.lm_weight = value(given.lm_weight, resolved.lm_weight);
     resolved.gloss_bonus = given.gloss_bonus;
     if (given.lm) {
-        resolved.lm = given.lm->model.get();
+        resolved.lm = given.lm->model;
         if (!resolved.lm) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "the language model did not open");
         }
@@ -209,14 +224,25 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     const auto whole_steps = [stride](uint32_t frames) { return (frames + stride - 1) / stride * stride; };
     resolved.whole = given.chunk == SIGNEDGE_WHOLE_CLIP;
     if (!resolved.whole) {
-        resolved.chunk = first(given.chunk, contract.chunk, whole_steps(256));
-        resolved.shift = first(given.shift, contract.shift, whole_steps(16));
-        const uint32_t promised = contract.lookahead > 0 ? whole_steps(static_cast<uint32_t>(contract.lookahead)) : 0;
-        resolved.lookahead = first(given.lookahead, promised, resolved.chunk / 2 / stride * stride);
-        resolved.queue = first(given.queue, 4 * std::min(resolved.shift, longest), 0);
-        if (std::max({resolved.chunk, resolved.shift, resolved.lookahead, resolved.queue}) > longest) {
+        if (std::max({given.chunk, given.shift, given.lookahead, given.queue}) > longest) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "chunk, shift, lookahead and queue may be %u frames at most", longest);
         }
+        // What the caller leaves open gives way to what he asks for and to what the engine needs.
+        const bool promised = given.lookahead || contract.lookahead >= 0;
+        const uint32_t promise = whole_steps(static_cast<uint32_t>(std::max(contract.lookahead, 0)));
+        const uint32_t needed = given.lookahead ? given.lookahead : promise;
+        resolved.chunk = first(given.chunk, contract.chunk, whole_steps(256));
+        resolved.shift = first(given.shift, contract.shift, whole_steps(16));
+        if (!given.chunk) {
+            resolved.chunk = std::max(resolved.chunk, needed + resolved.shift);
+        }
+        if (!given.shift) {
+            resolved.shift = std::min(resolved.shift, resolved.chunk);
+        }
+        const uint32_t half = resolved.chunk / 2 / stride * stride;
+        const uint32_t room = resolved.chunk - std::min(resolved.shift, resolved.chunk);
+        resolved.lookahead = promised ? needed : std::min(half, room);
+        resolved.queue = given.queue ? given.queue : 4 * resolved.shift;
     }
     if (given.when_full < SIGNEDGE_WHEN_FULL_BLOCK || given.when_full > SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
         fail(SIGNEDGE_INVALID_ARGUMENT, "when_full is %d, which is none of SIGNEDGE_WHEN_FULL_*", given.when_full);
@@ -255,8 +281,7 @@ signedge_gloss plain_gloss(const Token &token, uint32_t flags) {
 
 void write_item(const Token &token, uint32_t flags, uint32_t index, signedge_gloss *glosses, uint32_t item_size) {
     const signedge_gloss gloss = plain_gloss(token, flags);
-    std::memcpy(reinterpret_cast<uint8_t *>(glosses) + uint64_t{index} * item_size, &gloss,
-                std::min<size_t>(item_size, sizeof gloss));
+    write_item_of(gloss, index, glosses, item_size);
 }
 
 }  // namespace
@@ -297,21 +322,22 @@ signedge_status signedge_model_open(const char *path, const signedge_model_optio
     return create(model, [&](signedge_model &handle) {
         need(path, "path");
         const signedge_model_options given = read_struct(options, "signedge_model_options");
+        need_zero(given.reserved, "signedge_model_options.reserved");
         if (given.threads < 0 || given.threads > 1024) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "threads is %d: give 0 to 1024", given.threads);
         }
         if (given.workers < 0 || given.workers > 1024) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "workers is %d: give 0 to 1024", given.workers);
         }
-        handle.model = open_model(path, {given.threads, std::max(1, given.workers), text(given.backend), text(given.library),
-                                         make_log(given.log, given.log_user)});
+        handle.model = open_model(path, {given.threads, std::max(1, given.workers), text(given.backend),
+                                         text(given.library), make_log(given.log, given.log_user)});
     });
 }
 
 void signedge_model_destroy(signedge_model *model) { delete model; }
 
 signedge_status signedge_model_message(const signedge_model *model, char *buffer, uint32_t capacity, uint32_t *needed) {
-    return copy_text(model ? model->message.text : "out of memory", buffer, capacity, needed);
+    return copy_text(model ? model->message.text : no_handle, buffer, capacity, needed);
 }
 
 signedge_status signedge_model_get_info(const signedge_model *model, signedge_model_info *info) {
@@ -352,17 +378,24 @@ const char *signedge_model_backend(const signedge_model *model) {
     return model && model->model ? model->model->backend.c_str() : nullptr;
 }
 
-signedge_status signedge_model_run(signedge_model *model, const float *input, uint32_t batch, uint32_t frames,
-                                   float *log_probs, uint64_t log_probs_values) {
-    return guard(nullptr, [&] {
+signedge_status signedge_model_run(const signedge_model *model, const float *input, uint64_t input_values,
+                                   uint32_t batch, uint32_t frames, float *log_probs, uint64_t log_probs_values,
+                                   char *message, uint32_t capacity) {
+    Message words;
+    const signedge_status status = guard(&words, [&] {
         need(model, "model");
         need(input, "input");
         need(log_probs, "log_probs");
         const Contract &contract = model->use().contract;
         const uint64_t edges = uint64_t{contract.padding.left} + contract.padding.right;
         const uint64_t steps = frames > edges ? contract.steps(frames - edges) : 0;
-        const uint64_t classes = contract.glosses.size();
-        if (batch == 0 || steps == 0 || log_probs_values % classes || batch * steps != log_probs_values / classes) {
+        const uint64_t clips_frames = uint64_t{batch} * frames;
+        if (clips_frames == 0 || steps == 0 || clips_frames > UINT64_MAX / sizeof(float) / contract.frame_values() ||
+            input_values != clips_frames * contract.frame_values()) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames is not made of %llu values", batch, frames,
+                 static_cast<unsigned long long>(input_values));
+        }
+        if (batch * steps * contract.glosses.size() != log_probs_values) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames does not give %llu values", batch, frames,
                  static_cast<unsigned long long>(log_probs_values));
         }
@@ -371,6 +404,8 @@ signedge_status signedge_model_run(signedge_model *model, const float *input, ui
         }
         model->model->session->run(input, batch, frames, log_probs, static_cast<int64_t>(steps));
     });
+    copy_text(words.text, message, capacity, nullptr);
+    return status;
 }
 
 // ------------------------------------------------------------------------------------------------------ decoding ---
@@ -385,7 +420,7 @@ signedge_status signedge_lm_open(const char *path, signedge_lm **lm) {
 void signedge_lm_destroy(signedge_lm *lm) { delete lm; }
 
 signedge_status signedge_lm_message(const signedge_lm *lm, char *buffer, uint32_t capacity, uint32_t *needed) {
-    return copy_text(lm ? lm->message.text : "out of memory", buffer, capacity, needed);
+    return copy_text(lm ? lm->message.text : no_handle, buffer, capacity, needed);
 }
 
 signedge_status signedge_decoder_create(const char *const *glosses, uint32_t classes,
@@ -409,7 +444,7 @@ void signedge_decoder_destroy(signedge_decoder *decoder) { delete decoder; }
 
 signedge_status signedge_decoder_message(const signedge_decoder *decoder, char *buffer, uint32_t capacity,
                                          uint32_t *needed) {
-    return copy_text(decoder ? decoder->message.text : "out of memory", buffer, capacity, needed);
+    return copy_text(decoder ? decoder->message.text : no_handle, buffer, capacity, needed);
 }
 
 signedge_status signedge_decoder_push(signedge_decoder *decoder, const float *log_probs, uint32_t steps) {
@@ -462,7 +497,7 @@ signedge_status signedge_decoder_poll(signedge_decoder *decoder, signedge_gloss 
 
 signedge_status signedge_decoder_nbest(const signedge_decoder *decoder, uint32_t rank, signedge_gloss *glosses,
                                        uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
-    return guard(nullptr, [&] {
+    return guard(decoder ? &decoder->message : nullptr, [&] {
         need(decoder, "decoder");
         check_items(glosses, item_size, capacity, count);
         const std::vector<Hypothesis> &hypotheses = decoder->use().hypotheses;
@@ -505,7 +540,7 @@ void signedge_stream_destroy(signedge_stream *stream) { delete stream; }
 
 signedge_status signedge_stream_message(const signedge_stream *stream, char *buffer, uint32_t capacity,
                                         uint32_t *needed) {
-    return copy_text(stream ? stream->message.text : "out of memory", buffer, capacity, needed);
+    return copy_text(stream ? stream->message.text : no_handle, buffer, capacity, needed);
 }
 
 signedge_status signedge_stream_push_frame(signedge_stream *stream, const signedge_frame *frame) {
@@ -570,7 +605,7 @@ signedge_status signedge_stream_poll(signedge_stream *stream, signedge_gloss *gl
 
 signedge_status signedge_stream_nbest(const signedge_stream *stream, uint32_t rank, signedge_gloss *glosses,
                                       uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
-    return guard(nullptr, [&] {
+    return guard(stream ? &stream->message : nullptr, [&] {
         need(stream, "stream");
         check_items(glosses, item_size, capacity, count);
         double value = 0;
@@ -589,7 +624,7 @@ signedge_status signedge_stream_reset(signedge_stream *stream) {
 }
 
 signedge_status signedge_stream_get_statistics(const signedge_stream *stream, signedge_statistics *statistics) {
-    return guard(nullptr, [&] {
+    return guard(stream ? &stream->message : nullptr, [&] {
         need(stream, "stream");
         write_struct(stream->use().statistics(), statistics, "signedge_statistics");
     });

@@ -1,6 +1,8 @@
 // From a path to a model that runs.
 #include "model.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cstring>
 #include <thread>
@@ -35,6 +37,15 @@ std::unique_ptr<Session> load(const Backend &backend, const EngineFile &engine, 
 
 }  // namespace
 
+// Cores that this process may use.
+int available_cores() {
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
+        return std::max(1, CPU_COUNT(&cores));
+    }
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &options) {
     EngineFile engine = open_engine(path);
     const std::string name = options.backend.empty() ? engine.runtime : options.backend;
@@ -44,7 +55,7 @@ std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &o
              shown(path, 400).c_str());
     }
     SessionOptions session;
-    session.threads = options.threads > 0 ? options.threads : std::max(1, int(std::thread::hardware_concurrency()));
+    session.threads = options.threads > 0 ? options.threads : available_cores();
     session.library = options.library;
     session.log = options.log;
     auto model = std::make_shared<Model>();
@@ -52,7 +63,6 @@ std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &o
     model->contract = std::move(engine.contract);
     model->workers = std::make_unique<Workers>(static_cast<uint32_t>(options.workers));
     model->backend = model->session->description();
-    model->log = options.log;
     options.log(SIGNEDGE_LOG_INFO, ("opened " + shown(path, 400) + " with " + model->backend).c_str());
     return model;
 }

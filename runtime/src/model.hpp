@@ -21,7 +21,6 @@ struct Model {
     std::unique_ptr<Session> session;
     std::unique_ptr<Workers> workers;
     std::string backend;  // name and version
-    Log log;
 };
 
 // Open, check and load; throws Error.

@@ -18,6 +18,10 @@ Ports::Ports(const EngineFile &engine)
 void Ports::check(const Port &input, const Port &output) const {
     check_port("input", input, input_name);
     check_port("output", output, output_name);
+    if (input.sides.size() > 1 && (!is_any_or(input.sides[0], 1) || input.sides[1] > 0)) {
+        fail(SIGNEDGE_BAD_FILE, "%s is made for %lld clips of %lld frames (-1: any); needed: 1 or any, of any length",
+             path_.c_str(), static_cast<long long>(input.sides[0]), static_cast<long long>(input.sides[1]));
+    }
     if (output.sides.size() != 3) {
         fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, classes)", path_.c_str());
     }

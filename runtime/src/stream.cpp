@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "error.hpp"
+#include "structs.hpp"
 #include "text.hpp"
 
 namespace signedge {
@@ -49,11 +50,6 @@ void make_room_for(uint64_t more, std::vector<Item> &items) {
 }
 
 bool overlap(const Token &a, const Token &b) { return a.id == b.id && a.start < b.end && b.start < a.end; }
-
-void write(const signedge_gloss &gloss, uint32_t index, signedge_gloss *glosses, uint32_t item_size) {
-    std::memcpy(reinterpret_cast<uint8_t *>(glosses) + uint64_t{index} * item_size, &gloss,
-                std::min<size_t>(item_size, sizeof gloss));
-}
 
 }  // namespace
 
@@ -164,9 +160,10 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
         const Stopwatch stopwatch(counts_.prepare_ns);
         const uint64_t number = frames_ + instants.count - 1;
         prepare(number);
+        const int64_t period = (timestamp - last_time_) / static_cast<int64_t>(instants.count);
         for (; frames_ < number; frames_++) {  // instants between the last frame and this one saw the last one
             copy_frame(frames_ - 1, frames_);
-            times_[frames_ % times_.size()] = timestamp;
+            times_[frames_ % times_.size()] = timestamp - static_cast<int64_t>(number - frames_) * period;
         }
         times_[number % times_.size()] = timestamp;
         frames_ = number + 1;
@@ -215,7 +212,7 @@ void Stream::make_room(uint64_t frames) {
         }
         return;
     }
-    if (waiting() + frames > most_waiting() && waiting() > 0) {
+    if (waiting() + frames > most_waiting() && waiting() >= options_.shift) {
         if (options_.when_full == SIGNEDGE_WHEN_FULL_REFUSE) {
             fail(SIGNEDGE_QUEUE_FULL, "%llu frames wait already: step the stream first",
                  static_cast<unsigned long long>(waiting()));
@@ -311,7 +308,7 @@ void Stream::step(Stream *const *streams, uint32_t count) {
             if (run.failure) {
                 std::rethrow_exception(run.failure);
             }
-            leader.batch_size_.took(run.count, run.ns);
+            leader.batch_size_.took(run.padded, run.count, run.ns);
         }
     }
 }
@@ -346,7 +343,7 @@ bool Stream::plan(Stream *const *streams, uint32_t count) {
         const uint32_t alike = static_cast<uint32_t>(members.size()) - first;
         const uint32_t batch = streams[0]->batch(window, alike);
         for (uint32_t done = 0; done < alike; done += batch) {
-            runs.push_back({first + done, std::min(batch, alike - done), 0, nullptr});
+            runs.push_back({first + done, std::min(batch, alike - done), window.padded, 0, nullptr});
         }
     }
     return !runs.empty();
@@ -537,13 +534,13 @@ uint32_t Stream::poll(signedge_gloss *glosses, uint32_t item_size, uint32_t capa
     const uint32_t count = finals + static_cast<uint32_t>(trial_.size());
     const uint32_t written = std::min(finals, capacity);
     for (uint32_t i = 0; i < written; i++) {
-        write(final_[taken_ + i], i, glosses, item_size);
+        write_item_of(final_[taken_ + i], i, glosses, item_size);
     }
     taken_ += written;
     for (uint32_t i = finals; i < std::min(count, capacity); i++) {
         const Trial &trial = trial_[i - finals];
         const float kept = static_cast<float>(trial.kept);
-        write(gloss(trial.token, 0, (kept + 1) / (kept + 2)), i, glosses, item_size);
+        write_item_of(gloss(trial.token, 0, (kept + 1) / (kept + 2)), i, glosses, item_size);
     }
     if (taken_ == final_.size()) {
         final_.clear();
@@ -561,7 +558,7 @@ uint32_t Stream::nbest(uint32_t rank, signedge_gloss *glosses, uint32_t item_siz
     const Hypothesis &hypothesis = decoder_->hypotheses[rank];
     const uint32_t count = static_cast<uint32_t>(hypothesis.tokens.size());
     for (uint32_t i = 0; i < std::min(count, capacity); i++) {
-        write(gloss(hypothesis.tokens[i], SIGNEDGE_GLOSS_FINAL, 1), i, glosses, item_size);
+        write_item_of(gloss(hypothesis.tokens[i], SIGNEDGE_GLOSS_FINAL, 1), i, glosses, item_size);
     }
     score = hypothesis.score;
     return count;
@@ -569,6 +566,9 @@ uint32_t Stream::nbest(uint32_t rank, signedge_gloss *glosses, uint32_t item_siz
 
 signedge_statistics Stream::statistics() const {
     signedge_statistics statistics = counts_;
+    statistics.chunk = options_.whole ? SIGNEDGE_WHOLE_CLIP : options_.chunk;
+    statistics.shift = options_.whole ? 0 : options_.shift;
+    statistics.lookahead = options_.whole ? 0 : options_.lookahead;
     statistics.frames_waiting = static_cast<uint32_t>(waiting());
     const double signed_ns = static_cast<double>(static_cast<uint64_t>(last_time_) - static_cast<uint64_t>(first_time_));
     const uint64_t spent = counts_.prepare_ns + counts_.run_ns + counts_.decode_ns;

@@ -54,7 +54,7 @@ private:
     };
     struct Run {  // one call of the network, for streams that stand one behind the other in members_
         uint32_t first = 0, count = 0;
-        uint64_t ns = 0;
+        uint64_t padded = 0, ns = 0;
         std::exception_ptr failure;
     };
     struct Trial {  // a gloss that may change, and how many runs have kept it

@@ -1,10 +1,18 @@
 // A job is a counter that every thread takes numbers from.
 #include "workers.hpp"
 
+#include <csignal>
+
+#include <pthread.h>
+
 namespace signedge {
 
 Workers::Workers(uint32_t threads) {
     threads_.reserve(threads);
+    // The program's signals are for its own threads.
+    sigset_t every, before;
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
     try {
         while (threads_.size() + 1 < threads) {
             threads_.emplace_back([this] { work(); });
@@ -12,6 +20,7 @@ Workers::Workers(uint32_t threads) {
     } catch (...) {
         // The system gives no more threads: those that there are will do.
     }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Workers::~Workers() {

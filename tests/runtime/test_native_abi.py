@@ -154,7 +154,7 @@ def test_null_arguments_are_refused_and_harmless() -> None:
     assert library.signedge_stream_poll(None, None, 0, 0, ctypes.byref(count)) == 1
     assert library.signedge_streams_step(None, 3) == 1
     assert library.signedge_model_gloss(None, 0) is None and library.signedge_model_contract(None) is None
-    assert library.signedge_model_run(None, None, 1, 1, None, 1) == 1
+    assert library.signedge_model_run(None, None, 1, 1, 1, None, 1, None, 0) == 1
 
 
 def test_a_model_that_did_not_open_is_good_for_its_message_only(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_an_output_of_another_length_than_promised_is_refused(backend: str, stri
     guard[: room.size] = 0
     x = np.zeros((1, 16, 3, 4, 4), np.float32)
     run = abi.load().signedge_model_run
-    assert run(model._handle, x.ctypes.data, 1, 16, guard.ctypes.data, room.size) == BACKEND_FAILED
+    assert run(model._handle, x.ctypes.data, x.size, 1, 16, guard.ctypes.data, room.size, None, 0) == BACKEND_FAILED
     assert (guard[room.size :] == 7).all()
 
 

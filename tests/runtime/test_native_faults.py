@@ -346,7 +346,7 @@ def test_a_run_of_impossible_size_is_refused(model: Model, values: int) -> None:
     x = np.zeros(16, np.float32)
     run = abi.load().signedge_model_run
     for batch, frames in ((1 << 31, 1 << 31), (0xFFFFFFFF, 0xFFFFFFFF), (0, 16), (1, 0)):
-        assert run(model._handle, x.ctypes.data, batch, frames, x.ctypes.data, values) == INVALID
+        assert run(model._handle, x.ctypes.data, x.size, batch, frames, x.ctypes.data, values, None, 0) == INVALID
 
 
 # ----------------------------------------------------------------------------------------------------- life of one ---

@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from test_engine import CONTRACT, clip, write_engine
+from test_engine import CONTRACT, clip, write_engine, write_model
 
 from runtime import abi
-from runtime.binding import Decoding, LibraryError, Model, QueueFull, Stream, step_together
+from runtime.binding import Decoding, LanguageModel, LibraryError, Model, QueueFull, Stream, step_together
 from runtime.engine import ENGINE_FILE, Engine
 from runtime.errors import BadInput
 from runtime.preprocess import prepare
@@ -325,8 +326,6 @@ def test_a_stream_outlives_its_closed_model(folder: Path) -> None:
 
 def test_the_contracts_window_is_the_default(tmp_path: Path) -> None:
     contract = dataclasses.replace(CONTRACT, chunk=32, shift=8)
-    from test_engine import write_model
-
     model = Model(write_model(tmp_path / "model.onnx", contract), threads=1)
     assert (model.info.chunk, model.info.shift) == (32, 8)
     stream = model.stream()
@@ -334,3 +333,114 @@ def test_the_contracts_window_is_the_default(tmp_path: Path) -> None:
         stream.push(frame, number * PERIOD)
         stream.step()
     assert stream.statistics()["runs"] == 1
+
+
+def test_a_refusing_queue_takes_frames_again_after_a_step(model: Model) -> None:
+    """Even where a gap asks for more copies than the queue holds."""
+    stream = model.stream(chunk=32, shift=16, queue=4, when_full=abi.REFUSE, resample=True)
+    for number in range(10):
+        stream.push(clip(1)[0], number * PERIOD)
+    stream.push(clip(1)[0], 30 * PERIOD)
+    stream.step()
+    assert stream.statistics()["frames_repeated"] == 20
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ({"chunk": 64, "shift": 4, "lookahead": 0}, (64, 4, 0)),
+        ({"chunk": 64, "shift": 64}, (64, 64, 0)),
+        ({"chunk": 16}, (16, 16, 0)),
+        ({"chunk": 24, "shift": 16}, (24, 16, 8)),
+        ({"lookahead": 300}, (316, 16, 300)),
+        ({"chunk": 64, "shift": 16, "lookahead": 61}, (80, 16, 64)),
+        ({}, (256, 16, 128)),
+    ],
+)
+def test_what_is_left_open_fits_what_the_engine_says(
+    tmp_path: Path, window: dict[str, int], expected: tuple[int, int, int]
+) -> None:
+    contract = dataclasses.replace(CONTRACT, **window)
+    stream = Model(write_model(tmp_path / "model.onnx", contract), threads=1).stream()
+    counts = stream.statistics()
+    assert (counts["chunk"], counts["shift"], counts["lookahead"]) == expected
+    assert feed(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
+
+
+def test_streams_of_other_lengths_do_not_spoil_a_batch(model: Model) -> None:
+    streams = [model.stream(chunk=32, shift=8) for _ in range(8)]
+    late = model.stream(chunk=1024, shift=8)
+    for number in range(400):
+        for stream in [*streams, late]:
+            stream.push(clip(1)[0], number * PERIOD)
+        step_together([late, *streams])
+    runs = [stream.statistics()["last_run_ns"] for stream in streams]
+    assert len(set(runs)) < len(runs), "streams that shared a run were given the same time"
+
+
+def test_messages_are_of_the_call_that_failed_last(model: Model) -> None:
+    stream = model.stream()
+    stream.push(clip(1)[0], 0)
+    with pytest.raises(LibraryError, match="not after"):
+        stream.push(clip(1)[0], 0)
+    with pytest.raises(BadInput, match="hypotheses are there after the end"):
+        stream.nbest(0)
+    closed = model.stream()
+    closed.close()
+    with pytest.raises(BadInput, match="was closed"):
+        step_together([stream, closed])
+
+
+def test_a_language_model_may_go_before_its_stream(model: Model, tmp_path: Path) -> None:
+    words = "".join(f"-1\t{word}\n" for word in ("<s>", "</s>", "RED", "GREEN", "BLUE"))
+    (tmp_path / "lm.arpa").write_text(f"\\data\\\nngram 1=5\n\n\\1-grams:\n{words}\n\\end\\\n")
+    lm = LanguageModel(tmp_path / "lm.arpa")
+    stream = model.stream(decoding=Decoding(beam_width=4, lm=lm))
+    lm.close()
+    assert feed(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
+    with pytest.raises(BadInput, match="this lm was closed"):
+        model.stream(decoding=Decoding(beam_width=4, lm=lm))
+
+
+def test_planes_of_any_layout_are_read_right(model: Model) -> None:
+    """Turned round, mirrored, flat: copied where the library could not read them."""
+    frame = np.zeros((8, 8, 3), np.uint8)
+    frame[..., 0] = 255
+    for plane in (
+        frame[::-1],
+        frame[:, ::-1],
+        frame.reshape(-1),
+        np.asfortranarray(frame),
+        frame[..., ::-1][..., ::-1],
+    ):
+        stream = model.stream()
+        for number in range(4):
+            stream.push_planes([plane], 8, 8, number * PERIOD, abi.RGB)
+        stream.finish()
+        stream.step()
+        assert [gloss.text for gloss in stream.poll()] == ["RED"]
+    for planes, pixels in (
+        ([frame[:7]], abi.RGB),
+        ([frame.astype(np.float32)], abi.RGB),
+        ([frame], abi.NV12),
+        ([frame[..., 0], frame[:2, :2, 0]], abi.NV12),
+        ([frame], 99),
+    ):
+        with pytest.raises(BadInput, match="plane"):
+            stream.push_planes(planes, 8, 8, 10**10, pixels)
+
+
+def test_an_engine_of_fixed_size_is_refused(tmp_path: Path) -> None:
+    for side, size in ((0, 4), (1, 64)):
+        path = write_model(tmp_path / f"fixed{side}.onnx")
+        fixed = onnx.load(path)
+        fixed.graph.input[0].type.tensor_type.shape.dim[side].dim_value = size
+        onnx.save(fixed, path)
+        with pytest.raises(BadInput, match="is made for"):
+            Model(path)
+
+
+def test_another_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(abi.LIBRARY_VARIABLE, "libc.so.6")
+    with pytest.raises(BadInput, match="is no libsignedge"):
+        abi.load()

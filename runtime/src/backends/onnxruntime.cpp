@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t api_version = 16;
 constexpr char variable[] = "SIGNEDGE_ONNXRUNTIME_LIBRARY";
-constexpr int tensor_float = 1, arena_allocator = 1, default_memory = 0, silent = 4, optimise_all = 99;
+constexpr int tensor_float = 1, arena_allocator = 1, default_memory = 0, warning = 2, silent = 4, optimise_all = 99;
 
 struct Status;
 struct Env;
@@ -121,7 +121,7 @@ class OnnxRuntimeSession final : public Session {
 public:
     OnnxRuntimeSession(const EngineFile &engine, const SessionOptions &options)
         : api_(options.library), env_(api_), session_(api_), memory_(api_), ports_(engine) {
-        api_.call<create_env>(int{silent}, "signedge", &env_.handle);
+        api_.call<create_env>(int{warning}, "signedge", &env_.handle);
         Owned<Options, release_options> settings(api_);
         api_.call<create_options>(&settings.handle);
         api_.call<set_log_severity>(settings.handle, int{silent});

@@ -110,7 +110,7 @@ Glosses recognise(const Setup &setup, const Clip &clip, long failing) {
 
 int main(int argc, char **argv) {
     need(argc == 3, "usage: memory_driver ENGINE LANGUAGE_MODEL");
-    const Clip clip(160, 7);
+    const Clip clip(600, 7);  // longer than what a stream makes room for at its start
     for (const uint32_t chunk : {SIGNEDGE_WHOLE_CLIP, 32u}) {
         for (const bool beam : {false, true}) {
             const Setup setup{argv[1], argv[2], chunk, beam};

@@ -70,7 +70,7 @@ std::vector<Glosses> recognise(signedge_model *model, const std::vector<Clip> &g
 void run_network(signedge_model *model) {
     const std::vector<float> input(2 * 16 * 3 * 4 * 4, 0.5f);
     std::vector<float> log_probs(2 * 4 * 4);
-    need(signedge_model_run(model, input.data(), 2, 16, log_probs.data(), log_probs.size()) == SIGNEDGE_OK, "run");
+    need(signedge_model_run(model, input.data(), input.size(), 2, 16, log_probs.data(), log_probs.size(), NULL, 0) == SIGNEDGE_OK, "run");
 }
 
 }  // namespace

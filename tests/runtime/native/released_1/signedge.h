@@ -10,6 +10,8 @@
  * Rules that hold for every function
  *   - It returns a status. SIGNEDGE_OK is 0. Details are a message kept in the handle: *_message() copies it out.
  *   - It never exits, aborts, prints, throws or changes a state that the process shares (locale, signals, environment).
+ *     ONNX Runtime keeps one environment, with one logger, a process: whoever opens it first has chosen.
+ *   - A thread must not be cancelled (pthread_cancel) inside it.
  *   - Strings are UTF-8 and end with a zero byte. Strings that go in are copied. Strings that come out live as long as
  *     the handle they came from, unless they are copied into the caller's buffer.
  *   - Memory that goes in (pixels, points) is read during the call only.
@@ -41,7 +43,7 @@ typedef int32_t signedge_status;
 enum {
     SIGNEDGE_OK = 0,
     SIGNEDGE_INVALID_ARGUMENT = 1, /* a null or impossible argument: the message names it */
-    SIGNEDGE_BAD_FILE = 2,         /* an engine or language model is missing, changed, broken or of an unknown version */
+    SIGNEDGE_BAD_FILE = 2,         /* an engine or language model is missing, changed, broken or of another version */
     SIGNEDGE_NO_BACKEND = 3,       /* the library that runs this engine was not found, or is of the wrong version */
     SIGNEDGE_BACKEND_FAILED = 4,   /* it was found and failed: the message carries its own words */
     SIGNEDGE_UNSUPPORTED = 5,      /* the engine cannot do what was asked: frames for a model of keypoints, ... */
@@ -60,7 +62,7 @@ SIGNEDGE_API const char *signedge_version(void);
 SIGNEDGE_API const char *signedge_status_name(signedge_status status);
 
 /* What this build can do, as JSON: backends (each with "available" and "version" or "reason"), instruction sets in use,
- * decoders, pixel formats. Copied as signedge_model_message() does. Looks for libraries each time: not for a hot path. */
+ * decoders, pixel formats. Copied as signedge_model_message() does. Loads the backends' libraries; they stay loaded. */
 SIGNEDGE_API signedge_status signedge_capabilities(char *buffer, uint32_t capacity, uint32_t *needed);
 
 /* ------------------------------------------------------------------------------------------------------- model --- */
@@ -76,11 +78,11 @@ typedef struct signedge_model_options {
     uint32_t struct_size;
     int32_t threads;      /* threads inside one run; 0: every core that this process may use */
     const char *backend;  /* "onnxruntime", "openvino", "tensorrt"; NULL: the one that the engine names */
-    const char *library;  /* path of the backend's shared library; NULL: $SIGNEDGE_<BACKEND>_LIBRARY, then the system's */
-    signedge_log_fn log;  /* NULL: no log */
+    const char *library;  /* path of the backend's shared library; NULL: $SIGNEDGE_<BACKEND>_LIBRARY, or the system's */
+    signedge_log_fn log;  /* NULL: no log; it and log_user must outlive the model and its streams */
     void *log_user;
-    int32_t workers;      /* runs at once in signedge_streams_step(); 0: 1. With many streams, give threads 1 and workers */
-    int32_t reserved;     /* as many as there are cores */
+    int32_t workers;      /* runs at once in signedge_streams_step(); 0: 1. Many streams: threads 1, workers cores */
+    int32_t reserved;     /* 0 */
 } signedge_model_options;
 
 enum { SIGNEDGE_INPUT_RGB = 1, SIGNEDGE_INPUT_KEYPOINTS = 2 };
@@ -118,15 +120,18 @@ SIGNEDGE_API const char *signedge_model_contract(const signedge_model *model); /
 SIGNEDGE_API const char *signedge_model_backend(const signedge_model *model);  /* name and version */
 
 /* Run the network alone: input (batch, frames, ...) float32, prepared and padded as the contract says, to log_probs
- * (batch, steps, classes), which has room for as many values. steps = (frames - padding) / frame_stride, rounded up. */
-SIGNEDGE_API signedge_status signedge_model_run(signedge_model *model, const float *input, uint32_t batch,
-                                                uint32_t frames, float *log_probs, uint64_t log_probs_values);
+ * (batch, steps, classes); both with their number of values. steps = (frames - padding) / frame_stride, rounded up.
+ * Any number of threads may call it at once; what went wrong is written to message (capacity bytes; may be NULL). */
+SIGNEDGE_API signedge_status signedge_model_run(const signedge_model *model, const float *input, uint64_t input_values,
+                                                uint32_t batch, uint32_t frames, float *log_probs,
+                                                uint64_t log_probs_values, char *message, uint32_t capacity);
 
 /* ----------------------------------------------------------------------------------------------------- decoding --- */
 
 typedef struct signedge_lm signedge_lm;
 
-/* Read a language model in ARPA form, up to order 6, UTF-8, words are glosses. Handle and failure as signedge_model_open(). */
+/* Read a language model in ARPA form, up to order 6, UTF-8; words are glosses. Handle and failure as
+ * signedge_model_open(). */
 SIGNEDGE_API signedge_status signedge_lm_open(const char *path, signedge_lm **lm);
 SIGNEDGE_API void signedge_lm_destroy(signedge_lm *lm);
 SIGNEDGE_API signedge_status signedge_lm_message(const signedge_lm *lm, char *buffer, uint32_t capacity,
@@ -142,18 +147,18 @@ typedef struct signedge_decoder_options {
     float class_threshold;        /* classes less likely than this log-probability extend nothing; 0: -7 */
     float beam_threshold;         /* prefixes this much below the best (log) are dropped; 0: 15 */
     uint32_t nbest;               /* hypotheses kept at the end; 0: 1; at most beam_width */
-    const signedge_lm *lm;        /* NULL: none; must outlive the decoder or stream */
+    const signedge_lm *lm;        /* NULL: none; of beam search only. Held: it may be destroyed afterwards */
     float lm_weight;              /* factor of its log10 probability made natural; 0: 0.5 */
     float gloss_bonus;            /* added (log) for each gloss, against the language model's love of short sentences */
-    const char *const *hot_words; /* glosses to favour */
+    const char *const *hot_words; /* glosses to favour; of beam search only */
     const float *hot_boosts;      /* added (log) each time a prefix takes that gloss */
     uint32_t hot_count;
-    uint32_t reserved;
+    uint32_t reserved;            /* 0 */
 } signedge_decoder_options;
 
 enum { SIGNEDGE_GLOSS_FINAL = 1 };
 
-/* One recognised gloss. */
+/* One recognised gloss. Arrays of it are given with the size of an element, in place of a struct_size in each. */
 typedef struct signedge_gloss {
     uint32_t id;                  /* signedge_model_gloss() names it */
     uint32_t flags;               /* SIGNEDGE_GLOSS_FINAL: it will not change any more */
@@ -183,8 +188,9 @@ SIGNEDGE_API signedge_status signedge_decoder_finish(signedge_decoder *decoder);
 SIGNEDGE_API signedge_status signedge_decoder_poll(signedge_decoder *decoder, signedge_gloss *glosses,
                                                    uint32_t item_size, uint32_t capacity, uint32_t *count);
 
-/* After finish: hypothesis number rank (0: the best) of what became final then, and its score (log). *count is the
- * number of its glosses; as many as fit are written. SIGNEDGE_INVALID_ARGUMENT when there are not so many. */
+/* After finish: hypothesis number rank (0: the best) of what became final then, that is without the glosses that were
+ * final before, and its score (log), which counts all steps. *count is the number of its glosses; as many as fit are
+ * written. SIGNEDGE_INVALID_ARGUMENT when there are not so many hypotheses. */
 SIGNEDGE_API signedge_status signedge_decoder_nbest(const signedge_decoder *decoder, uint32_t rank,
                                                     signedge_gloss *glosses, uint32_t item_size, uint32_t capacity,
                                                     uint32_t *count, double *score);
@@ -209,10 +215,11 @@ typedef struct signedge_stream_options {
     uint32_t struct_size;
     uint32_t chunk;     /* frames of the window; 0: the engine's, or 256; SIGNEDGE_WHOLE_CLIP: one run at the end */
     uint32_t shift;     /* new frames a run; 0: the engine's, or 16; a multiple of frame_stride */
-    uint32_t lookahead; /* frames after a step before it is settled; 0: the engine's, or half the window */
+    uint32_t lookahead; /* frames after a step before it is settled; 0: the engine's, or half the window at most */
     uint32_t queue;     /* frames that may wait for a step beyond the next run's; 0: 4 shifts */
     int32_t when_full;  /* SIGNEDGE_WHEN_FULL_* */
-    int32_t resample;   /* not 0: take frames by their timestamps at the engine's frame rate, skipping and repeating */
+    int32_t resample;   /* not 0: take frames by their timestamps at the engine's frame rate, skipping and repeating;
+                           gaps of more than 64 frames are not filled */
     uint32_t joints;    /* of the keypoints that will be pushed; 0: the engine's own layout */
     const char *const *joint_names;           /* joints names */
     const signedge_decoder_options *decoder;  /* NULL: greedy */
@@ -241,7 +248,8 @@ typedef struct signedge_frame {
 typedef struct signedge_keypoints {
     uint32_t struct_size;
     uint32_t joints;      /* as the stream was told */
-    const float *points;  /* (joints, 3): x, y, confidence. Not finite, or confidence 0: not seen */
+    const float *points;  /* (joints, 3): x, y, confidence. Not finite, or confidence 0: not seen; but the joints
+                             that positions are taken from (origin, roots, scale): only where x and y are 0 */
     int64_t timestamp_ns;
     float x_scale, y_scale; /* factors that make x and y units of the frame's width; 0: 1. Pixels: 1 / width, both */
 } signedge_keypoints;
@@ -251,7 +259,7 @@ SIGNEDGE_API signedge_status signedge_stream_create(signedge_model *model, const
                                                     signedge_stream **stream);
 SIGNEDGE_API void signedge_stream_destroy(signedge_stream *stream);
 
-/* The message of the last call on this stream that failed. */
+/* The message of the last call on this stream that failed; of signedge_streams_step(), in the first stream. */
 SIGNEDGE_API signedge_status signedge_stream_message(const signedge_stream *stream, char *buffer, uint32_t capacity,
                                                      uint32_t *needed);
 
@@ -264,7 +272,8 @@ SIGNEDGE_API signedge_status signedge_stream_push_keypoints(signedge_stream *str
 SIGNEDGE_API signedge_status signedge_stream_step(signedge_stream *stream);
 
 /* Step several streams of one model together: runs of equal length share a batch where that is faster, and the model's
- * workers make several at once. The results are those of stepping each alone. All streams belong to the calling thread. On failure every stream keeps its frames. */
+ * workers make several at once. The results are those of stepping each alone. All belong to the calling thread. On
+ * failure every stream keeps its frames. */
 SIGNEDGE_API signedge_status signedge_streams_step(signedge_stream *const *streams, uint32_t count);
 
 /* No more frames will come: the next step runs what is left and makes everything final. */
@@ -296,6 +305,8 @@ typedef struct signedge_statistics {
     uint64_t prepare_ns, run_ns, decode_ns; /* time spent since the last reset: in push, in the network, in decoding */
     uint64_t last_run_ns;
     double real_time_factor;  /* time spent / time between first and last timestamp; 0 before there are two */
+    uint32_t chunk, shift, lookahead; /* in use, in frames; chunk is SIGNEDGE_WHOLE_CLIP if so */
+    uint32_t reserved;
 } signedge_statistics;
 
 SIGNEDGE_API signedge_status signedge_stream_get_statistics(const signedge_stream *stream,
