@@ -2,13 +2,35 @@
 #include "shared_library.hpp"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <vector>
 
 #include "error.hpp"
 
 namespace signedge {
+namespace {
+
+// Whether the file ends before the table that its head says is its last part, as one does whose copy was interrupted:
+// the loader would end the process. What is no library at all, or a name to search for, is for the loader to tell.
+bool is_cut_short(const std::string &path) {
+    if (path.find('/') == std::string::npos) {
+        return false;
+    }
+    std::ifstream file(path, std::ios::binary);
+    ElfW(Ehdr) head;
+    if (!file.read(reinterpret_cast<char *>(&head), sizeof head) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        return false;
+    }
+    file.seekg(0, std::ios::end);
+    const uint64_t size = static_cast<uint64_t>(file.tellg());
+    return head.e_shoff > size || size - head.e_shoff < uint64_t{head.e_shnum} * head.e_shentsize;
+}
+
+}  // namespace
 
 SharedLibrary::SharedLibrary(const std::string &backend, const std::string &given, const char *variable,
                              std::initializer_list<const char *> names)
@@ -24,6 +46,10 @@ SharedLibrary::SharedLibrary(const std::string &backend, const std::string &give
     }
     std::string reasons;
     for (const std::string &path : tried) {
+        if (is_cut_short(path)) {
+            reasons += (reasons.empty() ? "" : "; ") + path + ": the file is cut short";
+            continue;
+        }
         handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (handle_) {
             path_ = path;

@@ -19,6 +19,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_engine import CONTRACT, clip, write_engine, write_model
+from test_native_backends import refusal
 
 from runtime import abi
 from runtime.binding import Decoding, LibraryError, Model, Stream, step_together
@@ -200,6 +201,30 @@ def test_a_contract_cannot_ask_for_terabytes(tmp_path: Path, changes: dict[str, 
     with pytest.raises(LibraryError, match="more than 4 GiB: ask for a smaller chunk") as refusal:
         model.stream(chunk=chunk)
     assert refusal.value.status == OUT_OF_MEMORY
+
+
+# -------------------------------------------------------------------------------------------------------- backends ---
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_what_is_no_library_is_told(tmp_path: Path, backend: str) -> None:
+    engine = write_engine(tmp_path / "engine")
+    (tmp_path / "text.so").write_text("no library")
+    (tmp_path / "empty.so").write_bytes(b"")
+    whole = Path(abi.backend_library("onnxruntime") or "").read_bytes()
+    (tmp_path / "cut.so").write_bytes(whole[: len(whole) // 2])
+    for name in ("text.so", "empty.so", "cut.so", "."):
+        status, message = refusal(engine, backend, tmp_path / name)
+        assert status == abi.NO_BACKEND and str(tmp_path / name) in message
+        assert "\n" not in message and f"SIGNEDGE_{backend.upper()}_LIBRARY" in message
+
+
+def test_a_model_that_fails_to_open_leaves_others_alone(model: Model, tmp_path: Path) -> None:
+    stream = model.stream(chunk=32, shift=8)
+    found = feed(stream, clip(1, 2))
+    assert refusal(tmp_path / "nowhere", "onnxruntime")[0] == abi.BAD_FILE
+    assert refusal(tmp_path / "engine", "onnxruntime", "libm.so.6")[0] == abi.NO_BACKEND
+    assert found + feed(stream, clip(3), 8) + end(stream) == ["RED", "GREEN", "BLUE"]
 
 
 # ---------------------------------------------------------------------------------------------------------- input ---
