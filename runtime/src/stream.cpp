@@ -160,10 +160,11 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
         const Stopwatch stopwatch(counts_.prepare_ns);
         const uint64_t number = frames_ + instants.count - 1;
         prepare(number);
-        const int64_t period = (timestamp - last_time_) / static_cast<int64_t>(instants.count);
+        const uint64_t end = static_cast<uint64_t>(timestamp);  // where a span of time may be longer than half the clock
+        const uint64_t period = (end - static_cast<uint64_t>(last_time_)) / instants.count;
         for (; frames_ < number; frames_++) {  // instants between the last frame and this one saw the last one
             copy_frame(frames_ - 1, frames_);
-            times_[frames_ % times_.size()] = timestamp - static_cast<int64_t>(number - frames_) * period;
+            times_[frames_ % times_.size()] = static_cast<int64_t>(end - (number - frames_) * period);
         }
         times_[number % times_.size()] = timestamp;
         frames_ = number + 1;

@@ -365,6 +365,20 @@ def test_times_at_the_ends_of_the_clock(model: Model) -> None:
     assert red.start == pytest.approx(-9.22e9, rel=1e-2) and green.end == pytest.approx(9.22e9, rel=1e-2)
 
 
+@pytest.mark.parametrize(("fps", "repeated"), [(25.0, 0), (1e-9, 17), (1e-300, 0)])
+def test_resampling_over_all_of_the_clock(tmp_path: Path, fps: float, repeated: int) -> None:
+    model = Model(write_model(tmp_path / "model.onnx", dataclasses.replace(CONTRACT, fps=fps)), threads=1)
+    stream = model.stream(resample=True)
+    red = clip(1)[0]
+    stream.push(red, -(1 << 63))
+    stream.push(red, (1 << 63) - 1)
+    assert stream.statistics()["frames_repeated"] == repeated
+    stream.finish()
+    stream.step()
+    (found,) = stream.poll()
+    assert found.text == "RED" and found.start < found.end
+
+
 @pytest.mark.parametrize("values", [0, 1 << 20])
 def test_a_run_of_impossible_size_is_refused(model: Model, values: int) -> None:
     """Counts that multiply to more than 64 bits do not come out as what the caller has room for."""
