@@ -11,6 +11,8 @@
 
 namespace {
 
+using Language = std::shared_ptr<const signedge::LanguageModel>;
+
 constexpr char language[] =
     "\\data\\\nngram 1=5\nngram 2=3\n\\1-grams:\n-1\t<s>\t-0.3\n-1\t</s>\n-2\t<unk>\n-1\t1\t-0.2\n-1.5\t2\t-0.1\n"
     "\\2-grams:\n-0.5\t<s> 1\n-0.7\t1 2\n-0.2\t2 </s>\n\\end\\\n";
@@ -34,7 +36,7 @@ std::vector<std::string> take_glosses(fuzz::Input &input) {
     return glosses;
 }
 
-signedge::DecoderOptions take_options(fuzz::Input &input, const signedge::LanguageModel &lm) {
+signedge::DecoderOptions take_options(fuzz::Input &input, const Language &lm) {
     signedge::DecoderOptions options;
     options.kind = input.one_in(16) ? input.take<int32_t>() : static_cast<int32_t>(input.between(0, 1));
     options.beam_width = input.one_in(16) ? input.take<uint32_t>() : input.between(1, 16);
@@ -45,7 +47,7 @@ signedge::DecoderOptions take_options(fuzz::Input &input, const signedge::Langua
         options.beam_threshold = take_value(input);
     }
     if (input.one_in(2)) {
-        options.lm = &lm;
+        options.lm = lm;
         options.lm_weight = take_value(input);
         options.gloss_bonus = take_value(input);
     }
@@ -95,11 +97,11 @@ void decode(fuzz::Input &input, signedge::Decoder &decoder, size_t classes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const auto lm = signedge::LanguageModel::parse(language, sizeof language - 1, "text");
+    static const Language lm = signedge::LanguageModel::parse(language, sizeof language - 1, "text");
     fuzz::Input input(data, size);
     const std::vector<std::string> glosses = take_glosses(input);
     try {
-        const auto decoder = signedge::make_decoder(glosses, take_options(input, *lm));
+        const auto decoder = signedge::make_decoder(glosses, take_options(input, lm));
         decode(input, *decoder, glosses.size());
         decoder->reset();
         decoder->fresh.clear();

@@ -61,6 +61,7 @@ def test_the_tests_have_no_finding_of_the_address_sanitizer(with_asan: Path, tmp
         "CXXFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all",
         "LD_PRELOAD": f"{gcc_file('libasan.so')} {gcc_file('libubsan.so')}",
         "ASAN_OPTIONS": f"detect_leaks=0:log_path={reports}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={reports}",
     }
     try:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
