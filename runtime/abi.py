@@ -214,7 +214,9 @@ def load() -> Any:
         try:
             library = ctypes.CDLL(path)
         except OSError as error:
-            raise BadInput(f"libsignedge was not found ({error}); build it with: make library") from error
+            raise BadInput(
+                f"libsignedge was not found ({error}); build it with: make library, or set ${LIBRARY_VARIABLE}"
+            ) from error
         try:
             outdated = library.signedge_abi_version() < ABI_VERSION
             _declare(library)

@@ -43,13 +43,19 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a gloss")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="recognise once, at the end, as gate and bench do")] = False,
     chunk: Annotated[
-        int, typer.Option(min=0, help="frames that the network sees at once; 0: the engine's, or 256")
+        int, typer.Option(min=0, help="frames that the network sees at once, a multiple of 4; 0: the engine's, or 256")
     ] = 0,
-    shift: Annotated[int, typer.Option(min=0, help="new frames from run to run; 0: the engine's, or 16")] = 0,
+    shift: Annotated[
+        int, typer.Option(min=0, help="new frames from run to run, a multiple of 4; 0: the engine's, or 16")
+    ] = 0,
     beam_width: Annotated[int, typer.Option(min=0, help="beam search with so many prefixes; 0: greedy")] = 0,
     lm: Annotated[
         Optional[Path], typer.Option(metavar="ARPA", help="language model over glosses, for beam search")
     ] = None,
+    lm_weight: Annotated[float, typer.Option(min=0, help="weight of the language model; 0: 0.25")] = 0.0,
+    gloss_bonus: Annotated[
+        float, typer.Option(help="added (log) for each gloss in beam search; 0: 1 with a language model, else none")
+    ] = 0.0,
     hot: Annotated[
         Optional[List[str]],
         typer.Option(
@@ -69,10 +75,12 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="threads inside one run; 0: every core")] = 0,
 ) -> None:
+    if fps is not None and not 0 < fps <= 1000:
+        raise BadInput(f"--fps {fps:g}: give frames a second, above 0 and up to 1000")
     if whole and (chunk or shift):
         raise BadInput("--whole recognises once, at the end: leave out --chunk and --shift")
     _check_targets(source, out or [], video, font)
-    decoding = _decoding(beam_width, lm, hot or [])
+    decoding = _decoding(beam_width, lm, hot or [])._replace(lm_weight=lm_weight, gloss_bonus=gloss_bonus)
     model = Model(engine, threads=threads, backend=backend)
     given = open_source(source, model.modality, model.layout, fps)
     if video and model.modality == "keypoints":
@@ -98,7 +106,8 @@ def run(
         again = Readable(clocked(open_source(source, model.modality, model.layout, fps).items, rate))
         with atomic_file(video) as temporary:
             shown = captions.cues(found.glosses)
-            overlay.draw_captions(until(again, seconds), shown, temporary, overlay.FORMATS[video.suffix.lower()], font)
+            form = overlay.FORMATS[video.suffix.lower()]
+            overlay.draw_captions(until(again, seconds), rate, shown, temporary, form, font)
     _summarise(about, len(found.glosses))
     if found.fault:
         raise BadInput(f"{found.fault}; what comes before was recognised")

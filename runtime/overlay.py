@@ -28,15 +28,23 @@ def check(path: Path, font: Optional[Path]) -> None:
 
 
 def draw_captions(
-    frames: Iterable[Tuple[int, np.ndarray]], shown: Sequence[Cue], target: Path, form: str, font: Optional[Path]
+    frames: Iterable[Tuple[int, np.ndarray]],
+    rate: float,
+    shown: Sequence[Cue],
+    target: Path,
+    form: str,
+    font: Optional[Path],
 ) -> None:
-    """Encode frames (ns, (H,W,3) uint8 RGB) with their cues to `target`, a file of format `form`; without sound."""
+    """Encode frames (ns, (H,W,3) uint8 RGB) with their cues to `target`, a file of format `form`; without sound.
+
+    `rate` is what the file says of itself, frames a second; each frame keeps its own time.
+    """
     av = _module("av")
     stream: Any = None
     with av.open(str(target), "w", format=form) as container:
         for time_ns, pixels in frames:
             if stream is None:
-                stream = _stream(av, container, pixels)
+                stream = _stream(av, container, pixels, rate)
             drawn = _drawn(pixels, _text_at(shown, time_ns * 1e-9), font)
             frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
@@ -46,12 +54,12 @@ def draw_captions(
             container.mux(stream.encode())
 
 
-def _stream(av: Any, container: Any, pixels: np.ndarray) -> Any:
+def _stream(av: Any, container: Any, pixels: np.ndarray, rate: float) -> Any:
     """A video stream of the frames' size, made even: chroma is stored for pairs of pixels."""
     known = [name for name in _CODECS if name in av.codecs_available]
     if not known:
         raise BadInput(f"this build of FFmpeg encodes none of {', '.join(_CODECS)}")
-    stream = container.add_stream(known[0])
+    stream = container.add_stream(known[0], rate=Fraction(rate).limit_denominator(1001))
     stream.height, stream.width, stream.pix_fmt = *(side + side % 2 for side in pixels.shape[:2]), "yuv420p"
     stream.codec_context.time_base = _TIME_BASE
     return stream

@@ -128,7 +128,7 @@ std::string capabilities() {
         try {
             json += "{\"available\": true, \"version\": \"" + escaped((*backend)->version("")) + "\"}";
         } catch (const std::exception &error) {
-            json += "{\"available\": false, \"reason\": \"" + escaped(shown(error.what())) + "\"}";
+            json += "{\"available\": false, \"reason\": \"" + escaped(shown(error.what(), 1000)) + "\"}";
         }
     }
     return json + "}, \"instruction_set\": \"" + image_instruction_set() +
@@ -195,7 +195,7 @@ DecoderOptions resolve(const signedge_decoder_options *options) {
     resolved.class_threshold = value(given.class_threshold, resolved.class_threshold);
     resolved.beam_threshold = value(given.beam_threshold, resolved.beam_threshold);
     resolved.lm_weight = value(given.lm_weight, resolved.lm_weight);
-    resolved.gloss_bonus = given.gloss_bonus;
+    resolved.gloss_bonus = value(given.gloss_bonus, given.lm ? 1.0f : 0.0f);
     if (given.lm) {
         resolved.lm = given.lm->model;
         if (!resolved.lm) {

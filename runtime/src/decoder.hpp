@@ -28,7 +28,7 @@ struct DecoderOptions {  // resolved: no zero that means a default
     uint32_t beam_width = 10, top_k = 40, nbest = 1;
     float class_threshold = -7, beam_threshold = 15;
     std::shared_ptr<const LanguageModel> lm;
-    float lm_weight = 0.5f, gloss_bonus = 0;
+    float lm_weight = 0.25f, gloss_bonus = 0;
     std::vector<std::pair<std::string, float>> hot_words;
 };
 

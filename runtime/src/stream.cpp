@@ -443,7 +443,12 @@ void Stream::fill_edges(const Window &window, float *clip) const {
 void Stream::absorb(const Window &window) {
     const Stopwatch stopwatch(counts_.decode_ns);
     make_room_for_glosses(model_->contract.steps(window.end - window.begin));
-    settle(window.begin / stride_);  // steps that the window has left behind stay as the last run had them
+    if (window.begin > 0) {
+        // What the last run saw far enough ahead of stays as it had it: that run reached further back. So do steps that
+        // the window has left behind.
+        const uint64_t seen_ahead = run_end_ > options_.lookahead ? run_end_ - options_.lookahead : 0;
+        settle(std::max(window.begin, seen_ahead) / stride_);
+    }
     posteriors_.swap(output_);
     posteriors_begin_ = window.begin / stride_;
     posteriors_end_ = posteriors_begin_ + model_->contract.steps(window.end - window.begin);

@@ -57,7 +57,7 @@ class Options:
     nbest: int = 1
     lm: Arpa | None = None
     words: Sequence[str] = ()  # of the classes, for the language model
-    lm_weight: float = 0.5
+    lm_weight: float = 0.25
     gloss_bonus: float = 0.0
     boosts: dict[int, float] = field(default_factory=dict)
 

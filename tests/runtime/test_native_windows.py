@@ -88,11 +88,13 @@ def windowed(engine: Engine, video: np.ndarray, chunk: int, shift: int, lookahea
     )
     settled: list[np.ndarray] = []
     seen: dict[int, np.ndarray] = {}
+    last = 0
     ends = [*range(shift, len(video) + 1, shift)] if len(video) > chunk else []
     for end in [*ends, *([len(video)] if not ends or ends[-1] != len(video) else [])]:
         begin = -(-max(0, end - chunk) // stride) * stride
-        while len(settled) < begin // stride:
+        while begin > 0 and len(settled) < max(begin, last - lookahead) // stride:
             settled.append(seen[len(settled)])
+        last = end
         window = pad_clip(prepared[begin:end], contract.padding)[None]
         seen.update(enumerate(engine.log_probs(window)[0], start=begin // stride))
         while end > chunk and end < len(video) and len(settled) < (end - lookahead) // stride:

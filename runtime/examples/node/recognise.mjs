@@ -3,7 +3,7 @@
 //   npm install                      once, in this folder: koffi, which calls C
 //   ffmpeg -i clip.mp4 -f rawvideo -pix_fmt rgb24 - | node recognise.mjs ENGINE 640 480 25
 //
-// $SIGNEDGE_LIBRARY names libsignedge.so; else it is taken from where `make runtime` builds it.
+// $SIGNEDGE_LIBRARY names libsignedge.so; else it is taken from where `make library` builds it. $SIGNEDGE_ONNXRUNTIME_LIBRARY names ONNX Runtime.
 import { readSync } from 'node:fs';
 import koffi from 'koffi';
 

@@ -143,10 +143,10 @@ int main() {
     for (size_t label = 1; label < classes; label++) {
         glosses.push_back("g" + std::to_string(label));
     }
-    const auto lm = LanguageModel::parse(model_text, std::strlen(model_text), "text");
+    const std::shared_ptr<const LanguageModel> lm = LanguageModel::parse(model_text, std::strlen(model_text), "text");
     DecoderOptions greedy, beam, favouring;
     beam.kind = favouring.kind = SIGNEDGE_DECODER_BEAM;
-    favouring.lm = lm.get();
+    favouring.lm = lm;
     favouring.beam_width = 4;
     favouring.hot_words = {{"g3", 2.0f}};
     for (const DecoderOptions &options : {greedy, beam, favouring}) {

@@ -148,8 +148,9 @@ typedef struct signedge_decoder_options {
     float beam_threshold;         /* prefixes this much below the best (log) are dropped; 0: 15 */
     uint32_t nbest;               /* hypotheses kept at the end; 0: 1; at most beam_width */
     const signedge_lm *lm;        /* NULL: none; of beam search only. Held: it may be destroyed afterwards */
-    float lm_weight;              /* factor of its log10 probability made natural; 0: 0.5 */
-    float gloss_bonus;            /* added (log) for each gloss, against the language model's love of short sentences */
+    float lm_weight;              /* factor of its log-probability; 0: 0.25 */
+    float gloss_bonus;            /* added (log) for each gloss, against the language model's love of short sentences;
+                                     0: 1 with a language model, else none */
     const char *const *hot_words; /* glosses to favour; of beam search only */
     const float *hot_boosts;      /* added (log) each time a prefix takes that gloss */
     uint32_t hot_count;
