@@ -140,6 +140,12 @@ def test_both_compilers_build_without_a_warning(compiler: tuple[str, str], tmp_p
     run([needs("cmake"), "-S", RUNTIME, "-B", tmp_path, *tools, *strict])
     run(["cmake", "--build", tmp_path, "--parallel", "2"])
     (tmp_path / "program.c").write_text(PROGRAM)
-    command = [compiler[0], f"-I{RUNTIME / 'include'}", tmp_path / "program.c", f"-L{tmp_path}", "-lsignedge"]
+    command: list[str | Path] = [
+        compiler[0],
+        f"-I{RUNTIME / 'include'}",
+        tmp_path / "program.c",
+        f"-L{tmp_path}",
+        "-lsignedge",
+    ]
     run([*command, "-o", tmp_path / "program"])
     assert run([tmp_path / "program"], LD_LIBRARY_PATH=str(tmp_path)) == SAYS
