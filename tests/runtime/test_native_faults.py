@@ -87,7 +87,8 @@ def driver(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         command = [compiler, *flags, *includes, *sources, "-ldl", "-lpthread", "-o", str(program)]
         built = subprocess.run(command, capture_output=True, text=True)
         assert built.returncode == 0, built.stderr
-        done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
+        leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}  # all that runs in a driver is ours
+        done = subprocess.run([str(program), *map(str, arguments)], env=leaks, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
