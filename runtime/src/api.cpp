@@ -395,7 +395,8 @@ signedge_status signedge_model_run(const signedge_model *model, const float *inp
             fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames is not made of %llu values", batch, frames,
                  static_cast<unsigned long long>(input_values));
         }
-        if (batch * steps * contract.glosses.size() != log_probs_values) {
+        const uint64_t classes = contract.glosses.size();
+        if (log_probs_values % classes || log_probs_values / classes != batch * steps) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "a batch of %u times %u frames does not give %llu values", batch, frames,
                  static_cast<unsigned long long>(log_probs_values));
         }
