@@ -1,5 +1,7 @@
 // The C boundary: handles, statuses and messages. Nothing is thrown past it.
-#include <cmath>
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -7,6 +9,7 @@
 #include "arpa.hpp"
 #include "decoder.hpp"
 #include "error.hpp"
+#include "glosses.hpp"
 #include "image.hpp"
 #include "model.hpp"
 #include "stream.hpp"
@@ -23,36 +26,29 @@ struct Message {
     void set(const char *words) noexcept { std::snprintf(text, sizeof text, "%s", words); }
 };
 
+// Runs the body; what it throws becomes a status, and words in the message.
 template <typename Body>
 signedge_status guard(Message *message, Body body) noexcept {
-    signedge_status status = SIGNEDGE_INTERNAL;
-    const char *words = "an unknown fault";
+    const auto failed = [message](signedge_status status, const char *words) {
+        if (message) {
+            message->set(words);
+        }
+        return status;
+    };
     try {
         body();
         return SIGNEDGE_OK;
     } catch (const Error &error) {
-        status = error.status;
-        if (message) {
-            message->set(error.what());
-        }
-        return status;
+        return failed(error.status, error.what());
     } catch (const std::bad_alloc &) {
-        status = SIGNEDGE_OUT_OF_MEMORY;
-        words = "out of memory";
+        return failed(SIGNEDGE_OUT_OF_MEMORY, "out of memory");
     } catch (const std::length_error &) {
-        status = SIGNEDGE_OUT_OF_MEMORY;
-        words = "out of memory: a size is beyond what can be addressed";
+        return failed(SIGNEDGE_OUT_OF_MEMORY, "out of memory: a size is beyond what can be addressed");
     } catch (const std::exception &error) {
-        if (message) {
-            message->set(error.what());
-        }
-        return status;
+        return failed(SIGNEDGE_INTERNAL, error.what());
     } catch (...) {
+        return failed(SIGNEDGE_INTERNAL, "an unknown fault");
     }
-    if (message) {
-        message->set(words);
-    }
-    return status;
 }
 
 signedge_status copy_text(const char *text, char *buffer, uint32_t capacity, uint32_t *needed) noexcept {
@@ -85,6 +81,15 @@ void need_zero(Number value, const char *name) {
     if (value != 0) {
         fail(SIGNEDGE_UNSUPPORTED, "%s is set, which this version of libsignedge does not know", name);
     }
+}
+
+// A call on a handle, which keeps the message.
+template <typename Handle, typename Body>
+signedge_status call(Handle *handle, const char *name, Body body) noexcept {
+    return guard(handle ? &handle->message : nullptr, [&] {
+        need(handle, name);
+        body(*handle);
+    });
 }
 
 // Makes a handle, then what is in it: when that fails the handle stays, for its message.
@@ -157,7 +162,6 @@ struct signedge_lm {
 struct signedge_decoder {
     mutable Message message;
     std::unique_ptr<Decoder> decoder;
-    uint64_t classes = 0;
     std::vector<Token> preview;
     size_t taken = 0;
     bool finished = false;
@@ -172,7 +176,6 @@ struct signedge_decoder {
 struct signedge_stream {
     mutable Message message;
     std::unique_ptr<Stream> stream;
-    std::shared_ptr<Model> model;
     Stream &use() const {
         if (!stream) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "the stream was not created");
@@ -256,32 +259,6 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     }
     resolved.decoder = signedge::resolve(given.decoder);
     return resolved;
-}
-
-void check_items(const signedge_gloss *glosses, uint32_t item_size, uint32_t capacity, const uint32_t *count) {
-    need(count, "count");
-    if (capacity > 0) {
-        need(glosses, "glosses");
-    }
-    if (capacity > 0 && (item_size < sizeof(uint32_t) || item_size > 4096 || item_size % alignof(signedge_gloss))) {
-        fail(SIGNEDGE_INVALID_ARGUMENT, "item_size is %u: give sizeof(signedge_gloss)", item_size);
-    }
-}
-
-signedge_gloss plain_gloss(const Token &token, uint32_t flags) {
-    signedge_gloss gloss{};
-    gloss.id = token.id;
-    gloss.flags = flags;
-    gloss.start_step = token.start;
-    gloss.end_step = token.end;
-    gloss.confidence = token.confidence;
-    gloss.stability = flags & SIGNEDGE_GLOSS_FINAL ? 1.0f : 0.5f;
-    return gloss;
-}
-
-void write_item(const Token &token, uint32_t flags, uint32_t index, signedge_gloss *glosses, uint32_t item_size) {
-    const signedge_gloss gloss = plain_gloss(token, flags);
-    write_item_of(gloss, index, glosses, item_size);
 }
 
 }  // namespace
@@ -437,7 +414,6 @@ signedge_status signedge_decoder_create(const char *const *glosses, uint32_t cla
             table.emplace_back(glosses[i]);
         }
         handle.decoder = make_decoder(table, resolve(options));
-        handle.classes = classes;
     });
 }
 
@@ -449,66 +425,57 @@ signedge_status signedge_decoder_message(const signedge_decoder *decoder, char *
 }
 
 signedge_status signedge_decoder_push(signedge_decoder *decoder, const float *log_probs, uint32_t steps) {
-    return guard(decoder ? &decoder->message : nullptr, [&] {
-        need(decoder, "decoder");
+    return call(decoder, "decoder", [&](auto &handle) {
         need(log_probs, "log_probs");
-        if (decoder->finished) {
+        if (handle.finished) {
             fail(SIGNEDGE_FINISHED, "the decoder has finished: reset it before the next clip");
         }
-        decoder->use().push(log_probs, steps);
+        handle.use().push(log_probs, steps);
     });
 }
 
 signedge_status signedge_decoder_finish(signedge_decoder *decoder) {
-    return guard(decoder ? &decoder->message : nullptr, [&] {
-        need(decoder, "decoder");
-        if (!decoder->finished) {
-            decoder->use().finish();
+    return call(decoder, "decoder", [&](auto &handle) {
+        if (!handle.finished) {
+            handle.use().finish();
         }
-        decoder->finished = true;
+        handle.finished = true;
     });
 }
 
 signedge_status signedge_decoder_poll(signedge_decoder *decoder, signedge_gloss *glosses, uint32_t item_size,
                                       uint32_t capacity, uint32_t *count) {
-    return guard(decoder ? &decoder->message : nullptr, [&] {
-        need(decoder, "decoder");
-        check_items(glosses, item_size, capacity, count);
-        std::vector<Token> &fresh = decoder->use().fresh;
-        decoder->preview.clear();
-        if (!decoder->finished) {
-            decoder->decoder->preview(nullptr, 0, decoder->preview);
+    return call(decoder, "decoder", [&](auto &handle) {
+        need(count, "count");
+        const GlossArray out(glosses, item_size, capacity);
+        std::vector<Token> &fresh = handle.use().fresh;
+        handle.preview.clear();
+        if (!handle.finished) {
+            handle.use().preview(nullptr, 0, handle.preview);
         }
-        const uint32_t finals = static_cast<uint32_t>(fresh.size() - decoder->taken);
-        const uint32_t written = std::min(finals, capacity);
-        *count = finals + static_cast<uint32_t>(decoder->preview.size());
-        for (uint32_t i = 0; i < written; i++) {
-            write_item(fresh[decoder->taken + i], SIGNEDGE_GLOSS_FINAL, i, glosses, item_size);
+        const uint32_t finals = hand_out(fresh, handle.taken, out, [](const Token &token) {
+            return to_gloss(token, SIGNEDGE_GLOSS_FINAL, 1);
+        });
+        for (uint32_t i = 0; i < handle.preview.size(); i++) {
+            out.put(finals + i, to_gloss(handle.preview[i], 0, 0.5f));
         }
-        for (uint32_t i = finals; i < std::min(*count, capacity); i++) {
-            write_item(decoder->preview[i - finals], 0, i, glosses, item_size);
-        }
-        decoder->taken += written;
-        if (decoder->taken == fresh.size()) {
-            fresh.clear();
-            decoder->taken = 0;
-        }
+        *count = finals + static_cast<uint32_t>(handle.preview.size());
     });
 }
 
 signedge_status signedge_decoder_nbest(const signedge_decoder *decoder, uint32_t rank, signedge_gloss *glosses,
                                        uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
-    return guard(decoder ? &decoder->message : nullptr, [&] {
-        need(decoder, "decoder");
-        check_items(glosses, item_size, capacity, count);
-        const std::vector<Hypothesis> &hypotheses = decoder->use().hypotheses;
-        if (!decoder->finished || rank >= hypotheses.size()) {
+    return call(decoder, "decoder", [&](auto &handle) {
+        need(count, "count");
+        const GlossArray out(glosses, item_size, capacity);
+        const std::vector<Hypothesis> &hypotheses = handle.use().hypotheses;
+        if (!handle.finished || rank >= hypotheses.size()) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "there is no hypothesis %u", rank);
         }
         const std::vector<Token> &tokens = hypotheses[rank].tokens;
         *count = static_cast<uint32_t>(tokens.size());
-        for (uint32_t i = 0; i < std::min(*count, capacity); i++) {
-            write_item(tokens[i], SIGNEDGE_GLOSS_FINAL, i, glosses, item_size);
+        for (uint32_t i = 0; i < *count; i++) {
+            out.put(i, to_gloss(tokens[i], SIGNEDGE_GLOSS_FINAL, 1));
         }
         if (score) {
             *score = hypotheses[rank].score;
@@ -517,11 +484,10 @@ signedge_status signedge_decoder_nbest(const signedge_decoder *decoder, uint32_t
 }
 
 signedge_status signedge_decoder_reset(signedge_decoder *decoder) {
-    return guard(decoder ? &decoder->message : nullptr, [&] {
-        need(decoder, "decoder");
-        decoder->use().reset();
-        decoder->taken = 0;
-        decoder->finished = false;
+    return call(decoder, "decoder", [&](auto &handle) {
+        handle.use().reset();
+        handle.taken = 0;
+        handle.finished = false;
     });
 }
 
@@ -532,7 +498,6 @@ signedge_status signedge_stream_create(signedge_model *model, const signedge_str
     return create(stream, [&](signedge_stream &handle) {
         need(model, "model");
         const Contract &contract = model->use().contract;
-        handle.model = model->model;
         handle.stream = std::make_unique<Stream>(model->model, resolve(options, contract));
     });
 }
@@ -545,25 +510,22 @@ signedge_status signedge_stream_message(const signedge_stream *stream, char *buf
 }
 
 signedge_status signedge_stream_push_frame(signedge_stream *stream, const signedge_frame *frame) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
+    return call(stream, "stream", [&](auto &handle) {
         need(frame, "frame");
-        stream->use().push(read_struct(frame, "signedge_frame"));
+        handle.use().push(read_struct(frame, "signedge_frame"));
     });
 }
 
 signedge_status signedge_stream_push_keypoints(signedge_stream *stream, const signedge_keypoints *keypoints) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
+    return call(stream, "stream", [&](auto &handle) {
         need(keypoints, "keypoints");
-        stream->use().push(read_struct(keypoints, "signedge_keypoints"));
+        handle.use().push(read_struct(keypoints, "signedge_keypoints"));
     });
 }
 
 signedge_status signedge_stream_step(signedge_stream *stream) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        Stream *one = &stream->use();
+    return call(stream, "stream", [&](auto &handle) {
+        Stream *one = &handle.use();
         Stream::step(&one, 1);
     });
 }
@@ -580,7 +542,7 @@ signedge_status signedge_streams_step(signedge_stream *const *streams, uint32_t 
         for (uint32_t i = 0; i < count; i++) {
             need(streams[i], "a stream");
             together.push_back(&streams[i]->use());
-            if (streams[i]->model != streams[0]->model) {
+            if (together[i]->model() != together[0]->model()) {
                 fail(SIGNEDGE_INVALID_ARGUMENT, "stream %u is of another model than the first", i);
             }
         }
@@ -589,28 +551,27 @@ signedge_status signedge_streams_step(signedge_stream *const *streams, uint32_t 
 }
 
 signedge_status signedge_stream_finish(signedge_stream *stream) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        stream->use().finish();
+    return call(stream, "stream", [&](auto &handle) {
+        handle.use().finish();
     });
 }
 
 signedge_status signedge_stream_poll(signedge_stream *stream, signedge_gloss *glosses, uint32_t item_size,
                                      uint32_t capacity, uint32_t *count) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        check_items(glosses, item_size, capacity, count);
-        *count = stream->use().poll(glosses, item_size, capacity);
+    return call(stream, "stream", [&](auto &handle) {
+        need(count, "count");
+        const GlossArray out(glosses, item_size, capacity);
+        *count = handle.use().poll(out);
     });
 }
 
 signedge_status signedge_stream_nbest(const signedge_stream *stream, uint32_t rank, signedge_gloss *glosses,
                                       uint32_t item_size, uint32_t capacity, uint32_t *count, double *score) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        check_items(glosses, item_size, capacity, count);
+    return call(stream, "stream", [&](auto &handle) {
+        need(count, "count");
+        const GlossArray out(glosses, item_size, capacity);
         double value = 0;
-        *count = stream->use().nbest(rank, glosses, item_size, capacity, value);
+        *count = handle.use().nbest(rank, out, value);
         if (score) {
             *score = value;
         }
@@ -618,16 +579,14 @@ signedge_status signedge_stream_nbest(const signedge_stream *stream, uint32_t ra
 }
 
 signedge_status signedge_stream_reset(signedge_stream *stream) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        stream->use().reset();
+    return call(stream, "stream", [&](auto &handle) {
+        handle.use().reset();
     });
 }
 
 signedge_status signedge_stream_get_statistics(const signedge_stream *stream, signedge_statistics *statistics) {
-    return guard(stream ? &stream->message : nullptr, [&] {
-        need(stream, "stream");
-        write_struct(stream->use().statistics(), statistics, "signedge_statistics");
+    return call(stream, "stream", [&](auto &handle) {
+        write_struct(handle.use().statistics(), statistics, "signedge_statistics");
     });
 }
 

@@ -27,8 +27,7 @@ namespace signedge {
 
 namespace {
 
-constexpr uint32_t most_undecided = 32;  // of the best prefix; of any other twice as many
-constexpr double slack = 1e-6;           // bounds are computed in another order than scores
+constexpr double slack = 1e-6;  // bounds are computed in another order than scores
 
 double log_add(double a, double b) {
     const double high = std::max(a, b), low = std::min(a, b);

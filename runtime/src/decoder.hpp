@@ -32,6 +32,9 @@ struct DecoderOptions {  // resolved: no zero that means a default
     std::vector<std::pair<std::string, float>> hot_words;
 };
 
+// Glosses that a decoder keeps back, at most: of the best hypothesis; of any other twice as many.
+constexpr uint32_t most_undecided = 32;
+
 class Decoder {
 public:
     virtual ~Decoder() = default;

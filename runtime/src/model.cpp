@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cstring>
 #include <thread>
 
 #include "error.hpp"
@@ -35,8 +34,6 @@ std::unique_ptr<Session> load(const Backend &backend, const EngineFile &engine, 
     }
 }
 
-}  // namespace
-
 // Cores that this process may use.
 int available_cores() {
     cpu_set_t cores;
@@ -45,6 +42,8 @@ int available_cores() {
     }
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
+
+}  // namespace
 
 std::shared_ptr<Model> open_model(const std::string &path, const ModelOptions &options) {
     EngineFile engine = open_engine(path);

@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <exception>
 
 #include "error.hpp"
-#include "structs.hpp"
 #include "text.hpp"
 
 namespace signedge {
@@ -19,7 +17,6 @@ constexpr uint64_t kept_times = 4096;              // timestamps beyond the wind
 constexpr uint64_t batch_values = 4 * 1024 * 1024; // floats of a batch: larger ones gain nothing and cost memory
 constexpr uint64_t longest_gap = 64;               // frames that resampling fills with copies
 constexpr uint64_t most_values = uint64_t{1} << 30; // floats of a new stream: 4 GiB
-constexpr uint64_t undecided = 64;                 // glosses that a decoder keeps back, at most
 
 uint64_t now_ns() {
     using namespace std::chrono;
@@ -38,6 +35,11 @@ private:
     uint64_t &total_;
     uint64_t start_;
 };
+
+// Of timestamps in this order, however far apart.
+double seconds_between(int64_t start, int64_t end) {
+    return static_cast<double>(static_cast<uint64_t>(end) - static_cast<uint64_t>(start)) * 1e-9;
+}
 
 uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -61,8 +63,8 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     margin_ = uint64_t{contract.padding.left} + contract.padding.right + contract.padding.multiple;
     if (!options_.whole) {
         if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
-            fail(SIGNEDGE_INVALID_ARGUMENT, "chunk %u, shift %u and lookahead %u must be multiples of the %llu frames a step",
-                 options_.chunk, options_.shift, options_.lookahead, static_cast<unsigned long long>(stride_));
+            fail(SIGNEDGE_INVALID_ARGUMENT,
+                 "chunk %u, shift %u and lookahead %u must be multiples of the %llu frames a step", options_.chunk, options_.shift, options_.lookahead, static_cast<unsigned long long>(stride_));
         }
         if (uint64_t{options_.shift} + options_.lookahead > options_.chunk) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "shift %u and lookahead %u must fit into the chunk of %u frames together",
@@ -76,12 +78,12 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     }
     decoder_ = make_decoder(contract.glosses, options_.decoder);
 
-    const uint64_t queued = uint64_t{options_.shift} + options_.queue;
-    const uint64_t frames = options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued + longest_gap;
+    const uint64_t queued = most_waiting() + longest_gap;
+    const uint64_t frames = options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued;
     const uint64_t steps = options_.whole ? first_capacity / stride_ : options_.chunk / stride_;
     check_size(frames, steps);
     reserve(frames);
-    times_.resize(options_.whole ? first_capacity : options_.chunk + queued + longest_gap + kept_times);
+    times_.resize(options_.whole ? first_capacity : options_.chunk + queued + kept_times);
     edge_.resize((contract.padding.right + contract.padding.multiple) * frame_values_);
     posteriors_.reserve(steps * classes_);
     output_.reserve(steps * classes_);
@@ -103,7 +105,7 @@ void Stream::check_size(uint64_t frames, uint64_t steps) const {
 
 // All that the glosses of a run of so many steps can need. What comes after cannot fail halfway.
 void Stream::make_room_for_glosses(uint64_t steps) {
-    const uint64_t most = steps + undecided + 2;
+    const uint64_t most = steps + 2 * most_undecided + 2;
     make_room_for(most, decoder_->fresh);
     make_room_for(decoder_->fresh.size() + most, final_);
     preview_.reserve(most);
@@ -151,8 +153,8 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
         fail(SIGNEDGE_FINISHED, "the stream has ended: reset it before the next clip");
     }
     if (started_ && timestamp <= last_time_) {
-        fail(SIGNEDGE_BAD_TIME, "timestamp %lld ns is not after the one before, %lld ns", static_cast<long long>(timestamp),
-             static_cast<long long>(last_time_));
+        fail(SIGNEDGE_BAD_TIME, "timestamp %lld ns is not after the one before, %lld ns",
+             static_cast<long long>(timestamp), static_cast<long long>(last_time_));
     }
     const Instants instants = options_.resample ? due(timestamp) : Instants{1, grid_};
     if (instants.count > 0) {
@@ -160,10 +162,10 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
         const Stopwatch stopwatch(counts_.prepare_ns);
         const uint64_t number = frames_ + instants.count - 1;
         prepare(number);
-        const uint64_t end = static_cast<uint64_t>(timestamp);  // where a span of time may be longer than half the clock
+        const uint64_t end = static_cast<uint64_t>(timestamp);  // unsigned: a span may be longer than half the clock
         const uint64_t period = (end - static_cast<uint64_t>(last_time_)) / instants.count;
         for (; frames_ < number; frames_++) {  // instants between the last frame and this one saw the last one
-            copy_frame(frames_ - 1, frames_);
+            copy_frames(frames_ - 1, 1, frames_);
             times_[frames_ % times_.size()] = static_cast<int64_t>(end - (number - frames_) * period);
         }
         times_[number % times_.size()] = timestamp;
@@ -180,10 +182,11 @@ void Stream::take(int64_t timestamp, Prepare prepare) {
     started_ = true;
 }
 
-void Stream::copy_frame(uint64_t from, uint64_t to) {
-    std::copy_n(slot(from), frame_values_, slot(to));
+// Prepared frames, and their points, to another place: an earlier one, where they overlap.
+void Stream::copy_frames(uint64_t from, uint64_t count, uint64_t to) {
+    std::copy_n(slot(from), count * frame_values_, slot(to));
     if (keypoints_) {
-        std::copy_n(raw_slot(from), keypoints_->raw_values(), raw_slot(to));
+        std::copy_n(raw_slot(from), count * keypoints_->raw_values(), raw_slot(to));
     }
 }
 
@@ -193,7 +196,7 @@ Stream::Instants Stream::due(int64_t timestamp) const {
     if (!started_) {
         return {1, {timestamp, 1}};
     }
-    const double elapsed = static_cast<double>(static_cast<uint64_t>(timestamp) - static_cast<uint64_t>(grid_.start)) * 1e-9;
+    const double elapsed = seconds_between(grid_.start, timestamp);
     // A frame serves the instant that it is nearest to, so that a camera of the same rate may jitter. Not quite half a
     // period: between two instants the later one takes it, whatever rounding says.
     const double passed = std::floor(std::min(elapsed * fps + 0.45, 1e15)) + 1;
@@ -234,10 +237,7 @@ void Stream::drop_oldest() {
         return;
     }
     const uint64_t kept = most_waiting(), frames = waiting() - kept;
-    std::copy_n(slot(run_end_ + frames), kept * frame_values_, slot(run_end_));
-    if (keypoints_) {
-        std::copy_n(raw_slot(run_end_ + frames), kept * keypoints_->raw_values(), raw_slot(run_end_));
-    }
+    copy_frames(run_end_ + frames, kept, run_end_);
     for (uint64_t frame = run_end_; frame < run_end_ + kept; frame++) {
         times_[frame % times_.size()] = times_[(frame + frames) % times_.size()];
     }
@@ -251,10 +251,7 @@ void Stream::let_go() {
     if (keep <= base_) {
         return;
     }
-    std::copy_n(slot(keep), (frames_ - keep) * frame_values_, slot(base_));
-    if (keypoints_) {
-        std::copy_n(raw_slot(keep), (frames_ - keep) * keypoints_->raw_values(), raw_slot(base_));
-    }
+    copy_frames(keep, frames_ - keep, base_);
     base_ = keep;
 }
 
@@ -276,7 +273,7 @@ void Stream::reset() {
     counts_ = {};
 }
 
-// ---------------------------------------------------------------------------------------------------------- windows ---
+// --------------------------------------------------------------------------------------------------------- windows ---
 
 bool Stream::ready() const {
     return finished_ ? !complete_ : !options_.whole && waiting() >= options_.shift;
@@ -426,7 +423,7 @@ void Stream::run_together(Stream *const *group, uint32_t count, uint64_t padded,
     }
 }
 
-// Repeats the first and the last frame of a clip that lies behind `left` frames of room, as the contract's padding says.
+// Repeats the first and the last frame of a clip that lies behind its left padding, as the contract says.
 void Stream::fill_edges(const Window &window, float *clip) const {
     const uint64_t left = model_->contract.padding.left, length = window.end - window.begin;
     const float *first = clip + left * frame_values_, *last = first + (length - 1) * frame_values_;
@@ -438,7 +435,7 @@ void Stream::fill_edges(const Window &window, float *clip) const {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------- decoding ---
+// -------------------------------------------------------------------------------------------------------- decoding ---
 
 void Stream::absorb(const Window &window) {
     const Stopwatch stopwatch(counts_.decode_ns);
@@ -507,15 +504,9 @@ void Stream::compare() {
 }
 
 signedge_gloss Stream::gloss(const Token &token, uint32_t flags, float stability) const {
-    signedge_gloss gloss{};
-    gloss.id = token.id;
-    gloss.flags = flags;
+    signedge_gloss gloss = to_gloss(token, flags, stability);
     gloss.start_ns = time_of(token.start * stride_);
     gloss.end_ns = time_of(token.end * stride_);
-    gloss.start_step = token.start;
-    gloss.end_step = token.end;
-    gloss.confidence = token.confidence;
-    gloss.stability = stability;
     return gloss;
 }
 
@@ -533,38 +524,27 @@ int64_t Stream::time_of(uint64_t frame) const {
     return times_[std::max(frame, oldest) % times_.size()];
 }
 
-// ------------------------------------------------------------------------------------------------------ glosses out ---
+// ----------------------------------------------------------------------------------------------------- glosses out ---
 
-uint32_t Stream::poll(signedge_gloss *glosses, uint32_t item_size, uint32_t capacity) {
-    const uint32_t finals = static_cast<uint32_t>(final_.size() - taken_);
-    const uint32_t count = finals + static_cast<uint32_t>(trial_.size());
-    const uint32_t written = std::min(finals, capacity);
-    for (uint32_t i = 0; i < written; i++) {
-        write_item_of(final_[taken_ + i], i, glosses, item_size);
+uint32_t Stream::poll(const GlossArray &out) {
+    const uint32_t finals = hand_out(final_, taken_, out, [](const signedge_gloss &gloss) { return gloss; });
+    for (uint32_t i = 0; i < trial_.size(); i++) {
+        const float kept = static_cast<float>(trial_[i].kept);
+        out.put(finals + i, gloss(trial_[i].token, 0, (kept + 1) / (kept + 2)));
     }
-    taken_ += written;
-    for (uint32_t i = finals; i < std::min(count, capacity); i++) {
-        const Trial &trial = trial_[i - finals];
-        const float kept = static_cast<float>(trial.kept);
-        write_item_of(gloss(trial.token, 0, (kept + 1) / (kept + 2)), i, glosses, item_size);
-    }
-    if (taken_ == final_.size()) {
-        final_.clear();
-        taken_ = 0;
-    }
-    return count;
+    return finals + static_cast<uint32_t>(trial_.size());
 }
 
-uint32_t Stream::nbest(uint32_t rank, signedge_gloss *glosses, uint32_t item_size, uint32_t capacity,
-                       double &score) const {
+uint32_t Stream::nbest(uint32_t rank, const GlossArray &out, double &score) const {
     if (!complete_ || rank >= decoder_->hypotheses.size()) {
-        fail(SIGNEDGE_INVALID_ARGUMENT, complete_ ? "there is no hypothesis %u" : "hypotheses are there after the end only: "
-             "finish and step first (asked for %u)", rank);
+        fail(SIGNEDGE_INVALID_ARGUMENT,
+             complete_ ? "there is no hypothesis %u"
+                       : "hypotheses are there after the end only: finish and step first (asked for %u)", rank);
     }
     const Hypothesis &hypothesis = decoder_->hypotheses[rank];
     const uint32_t count = static_cast<uint32_t>(hypothesis.tokens.size());
-    for (uint32_t i = 0; i < std::min(count, capacity); i++) {
-        write_item_of(gloss(hypothesis.tokens[i], SIGNEDGE_GLOSS_FINAL, 1), i, glosses, item_size);
+    for (uint32_t i = 0; i < count; i++) {
+        out.put(i, gloss(hypothesis.tokens[i], SIGNEDGE_GLOSS_FINAL, 1));
     }
     score = hypothesis.score;
     return count;
@@ -576,9 +556,9 @@ signedge_statistics Stream::statistics() const {
     statistics.shift = options_.whole ? 0 : options_.shift;
     statistics.lookahead = options_.whole ? 0 : options_.lookahead;
     statistics.frames_waiting = static_cast<uint32_t>(waiting());
-    const double signed_ns = static_cast<double>(static_cast<uint64_t>(last_time_) - static_cast<uint64_t>(first_time_));
+    const double seconds = seconds_between(first_time_, last_time_);
     const uint64_t spent = counts_.prepare_ns + counts_.run_ns + counts_.decode_ns;
-    statistics.real_time_factor = started_ && signed_ns > 0 ? static_cast<double>(spent) / signed_ns : 0;
+    statistics.real_time_factor = started_ && seconds > 0 ? static_cast<double>(spent) * 1e-9 / seconds : 0;
     return statistics;
 }
 

@@ -1,8 +1,8 @@
 // A stream: frames in, windows of them through the network, glosses out.
 //
 // Whole clips: one run at the end. Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
-// its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip which
-// fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for good,
+// its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip
+// which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for good,
 // as the first run had it that saw `lookahead` frames behind it; later steps are decoded on trial after each run and
 // shown as not final.
 #pragma once
@@ -14,6 +14,7 @@
 
 #include "batch_size.hpp"
 #include "decoder.hpp"
+#include "glosses.hpp"
 #include "image.hpp"
 #include "keypoints.hpp"
 #include "model.hpp"
@@ -42,9 +43,10 @@ public:
     static void step(Stream *const *streams, uint32_t count);
 
     // Takes final glosses (as many as fit), then copies those that may change; returns how many there are of both.
-    uint32_t poll(signedge_gloss *glosses, uint32_t item_size, uint32_t capacity);
-    uint32_t nbest(uint32_t rank, signedge_gloss *glosses, uint32_t item_size, uint32_t capacity, double &score) const;
+    uint32_t poll(const GlossArray &out);
+    uint32_t nbest(uint32_t rank, const GlossArray &out, double &score) const;
     signedge_statistics statistics() const;
+    const Model *model() const { return model_.get(); }
 
     // Room for the list of streams of a step that this one leads, kept from step to step.
     std::vector<Stream *> &companions() { return companions_; }
@@ -75,7 +77,7 @@ private:
     template <typename Prepare>
     void take(int64_t timestamp, Prepare prepare);
     Instants due(int64_t timestamp) const;
-    void copy_frame(uint64_t from, uint64_t to);
+    void copy_frames(uint64_t from, uint64_t count, uint64_t to);
     void make_room(uint64_t frames);
     void check_size(uint64_t frames, uint64_t steps) const;
     void reserve(uint64_t frames);

@@ -38,12 +38,4 @@ void write_struct(Struct values, Struct *out, const char *name) {
     std::memcpy(out, &values, std::min<size_t>(out->struct_size, sizeof values));
 }
 
-// Element number `index` of an array whose elements have the caller's size; what this version does not know is zero.
-template <typename Item>
-void write_item_of(const Item &item, uint32_t index, Item *items, uint32_t item_size) {
-    auto *bytes = reinterpret_cast<uint8_t *>(items) + uint64_t{index} * item_size;
-    std::memset(bytes, 0, item_size);
-    std::memcpy(bytes, &item, std::min<size_t>(item_size, sizeof item));
-}
-
 }  // namespace signedge
