@@ -64,7 +64,8 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     if (!options_.whole) {
         if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
             fail(SIGNEDGE_INVALID_ARGUMENT,
-                 "chunk %u, shift %u and lookahead %u must be multiples of the %llu frames a step", options_.chunk, options_.shift, options_.lookahead, static_cast<unsigned long long>(stride_));
+                 "chunk %u, shift %u and lookahead %u must be multiples of the %llu frames a step", options_.chunk,
+                 options_.shift, options_.lookahead, static_cast<unsigned long long>(stride_));
         }
         if (uint64_t{options_.shift} + options_.lookahead > options_.chunk) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "shift %u and lookahead %u must fit into the chunk of %u frames together",

@@ -2,9 +2,9 @@
 //
 // Whole clips: one run at the end. Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
 // its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip
-// which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for good,
-// as the first run had it that saw `lookahead` frames behind it; later steps are decoded on trial after each run and
-// shown as not final.
+// which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for
+// good, as the first run had it that saw `lookahead` frames behind it; later steps are decoded on trial after each run
+// and shown as not final.
 #pragma once
 
 #include <cstdint>
