@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime import abi
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
 
@@ -40,11 +42,17 @@ def library() -> Path:
     return build_library(BUILD / "runtime")
 
 
+@pytest.fixture
+def library_in_use(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The binding finds the library under test."""
+    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
+
+
 @pytest.fixture(scope="session")
 def plain_library(library: Path) -> Path:
-    """The same, for tests of what `make runtime` builds: not of another build, which may be instrumented."""
+    """The same, for tests of what `make library` builds: not of another build, which may be instrumented."""
     if library != BUILD / "runtime" / "libsignedge.so":
-        pytest.skip("$SIGNEDGE_LIBRARY names another build than that of `make runtime`")
+        pytest.skip("$SIGNEDGE_LIBRARY names another build than that of `make library`")
     return library
 
 

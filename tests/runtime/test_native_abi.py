@@ -15,15 +15,12 @@ from test_engine import clip, write_engine
 from runtime import abi
 from runtime.binding import Model, capabilities
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 HEADER = Path(__file__).parents[2] / "runtime" / "include" / "signedge.h"
 NATIVE = Path(__file__).parent / "native"
 # Offsets of the first released header. Entries are added, never changed.
 GOLDEN = json.loads((NATIVE / "struct_offsets.json").read_text())
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 def needs(tool: str) -> str:

@@ -24,17 +24,14 @@ from runtime.engine import Engine
 from runtime.errors import BadInput
 from runtime.preprocess import prepare
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 BACKENDS = ("onnxruntime", "openvino")
 BACKEND_FAILED = 4
 FINE = 1e-4  # of log-probabilities
 JOINTS = ("left_wrist", "right_wrist", "nose")
 SKELETON = KeypointInput(body_and_hands_layout(), JOINTS, ("nose",) * 3, ("left_shoulder", "right_shoulder"))
 NETWORKS = [("lrinet", RgbInput(32, 32)), ("stgt", SKELETON)]
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 @pytest.fixture

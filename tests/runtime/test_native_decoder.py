@@ -14,11 +14,12 @@ import pytest
 import reference_ctc as reference
 from reference_ctc import Arpa, Beam, Options, Token
 
-from runtime import abi
 from runtime.benchmarks.native import RUNTIME, compiler
 from runtime.binding import Decoder, Decoding, Gloss, LanguageModel
 from runtime.decode import greedy
 from runtime.errors import BadInput
+
+pytestmark = pytest.mark.usefixtures("library_in_use")
 
 DRIVER = Path(__file__).parent / "native" / "decoder_driver.cpp"
 DRIVER_SOURCES = ("arpa", "arpa_reader", "beam", "decoder", "greedy", "plain_file", "text")
@@ -64,11 +65,6 @@ ngram 3=5
 \\end\\
 """
 WORDS = ["<blank>", "HEUTE", "REGEN", "MORGEN", "SONNE", "NORD", "WOLKE", "SCHNEE"]  # SCHNEE is unknown to it
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 def names(classes: int) -> list[str]:

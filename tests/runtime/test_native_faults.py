@@ -26,15 +26,12 @@ from runtime.binding import Decoding, LibraryError, Model, Stream, step_together
 from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, Padding, RgbInput
 from runtime.errors import BadInput
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 ROOT = Path(__file__).parents[2]
 NATIVE = Path(__file__).parent / "native"
 PERIOD = 40_000_000  # of 25 frames/s
 INVALID, BACKEND_FAILED, OUT_OF_MEMORY, FINISHED = 1, 4, 6, 9
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 @pytest.fixture

@@ -16,12 +16,9 @@ from runtime.engine import ENGINE_FILE, Engine
 from runtime.errors import BadInput
 from runtime.preprocess import prepare
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 PERIOD = 40_000_000  # of 25 frames/s
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 @pytest.fixture

@@ -10,21 +10,17 @@ import torch
 
 from distill.models import build
 from export.onnx_graph import export_onnx
-from runtime import abi
 from runtime.binding import Gloss, Model, step_together
 from runtime.contract import BLANK, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
 from runtime.decode import greedy
 from runtime.engine import Engine
 from runtime.preprocess import keypoint_features, pad_clip, prepare
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 PERIOD = 40_000_000
 CLASSES = 12
 WINDOWS = [(32, 8, 16), (32, 16, 8), (48, 4, 44)]
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 def skeleton() -> KeypointInput:

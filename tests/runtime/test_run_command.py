@@ -27,14 +27,11 @@ from runtime.source import Latest, Readable, clocked
 from runtime.video import Frame, read_frames
 from signedge import main
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 SENTENCE = (0, 1, 1, 0, 2, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0)  # labels of 160 ms each: a pause before the last
 GLOSSES = ["RED", "GREEN", "BLUE", "RED"]
 LAYOUT = ("nose", "left_shoulder", "right_shoulder", "left_wrist")
-
-
-@pytest.fixture(autouse=True)
-def _library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(library))
 
 
 @pytest.fixture
