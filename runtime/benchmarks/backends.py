@@ -10,15 +10,15 @@ milliseconds of one run of the network, batch 1; `ratio` is the first backend's 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import List
 
 import numpy as np
 
 from runtime.binding import Model
+from runtime.contract import Contract
 from runtime.errors import SignedgeError
 
 
@@ -55,13 +55,12 @@ def _rows(engine: str, models: List[Model], frames: int, rounds: int) -> List[st
 
 
 def _input(model: Model, frames: int) -> "tuple[np.ndarray, int]":
-    contract: Dict = json.loads(model.contract)
-    padding = contract["padding"]
-    padded = padding["left"] + -(-frames // padding["multiple"]) * padding["multiple"] + padding["right"]
-    joints = contract["input"].get("joints", ())
-    shape = (len(joints), 5) if joints else (3, model.info.height, model.info.width)
+    contract = Contract.from_json(model.contract)
+    padding, padded = contract.padding, contract.padding.total(frames)
+    rgb = contract.modality == "rgb"
+    shape = (3, contract.input.height, contract.input.width) if rgb else (len(contract.input.joints), 5)
     x = np.random.default_rng(0).normal(size=(1, padded, *shape)).astype(np.float32)
-    return x, -(-(padded - padding["left"] - padding["right"]) // model.info.frame_stride)
+    return x, contract.steps(padded - padding.left - padding.right)
 
 
 def _seconds(model: Model, x: np.ndarray, steps: int) -> float:
