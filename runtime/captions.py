@@ -71,10 +71,10 @@ def fields(gloss: Gloss) -> Dict[str, Any]:
     return {name: round(value, numbers[name]) if name in numbers else value for name, value in gloss._asdict().items()}
 
 
-def check_format(path: Path) -> None:
-    """Raise `BadInput` for a file whose suffix names no format."""
-    if path.suffix.lower() not in FORMATS:
-        raise BadInput(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+def check_format(path: Path, formats: Iterable[str] = FORMATS) -> None:
+    """Raise `BadInput` for a file whose suffix is none of `formats`."""
+    if path.suffix.lower() not in formats:
+        raise BadInput(f"cannot write {path}: its name must end in one of {', '.join(formats)}")
 
 
 def rendered(path: Path, glosses: Sequence[Gloss], about: Dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtime.captions import Cue
+from runtime.captions import Cue, check_format
 from runtime.errors import BadInput, MissingExtra
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
@@ -22,8 +22,7 @@ _FEWEST_PIXELS = 12  # of the letters
 
 def check(path: Path, font: Optional[Path]) -> None:
     """Raise what `draw_captions` would, before the work: a suffix that names no format, no font, no pillow."""
-    if path.suffix.lower() not in FORMATS:
-        raise BadInput(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    check_format(path, FORMATS)
     _font(font, _FEWEST_PIXELS)
 
 
