@@ -42,8 +42,7 @@ def open_session(model: Union[str, Path], threads: int, optimise: bool = True) -
         import onnxruntime
     except ImportError as error:
         raise MissingExtra("onnxruntime", "export") from error
-    if threads < 1:
-        raise BadInput(f"an engine needs one thread at least; {threads} were asked for")
+    _check_threads(threads)
     try:
         found = Path(model).is_file()
     except OSError as error:
@@ -195,17 +194,19 @@ class _SessionReader:
 
 def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> Engine:
     count = available_threads() if threads is None else threads
-    if count < 1:
-        raise BadInput(f"an engine needs one thread at least; {count} were asked for")
-    if abi.installed():
-        reader: Any = _LibraryReader(
-            path, count
-        )  # given a folder, it checks manifest and hashes again, by its own rules
+    _check_threads(count)
+    if abi.installed():  # given a folder, the library checks manifest and hashes again, by its own rules
+        reader: Any = _LibraryReader(path, count)
     elif manifest.get("runtime", RUNTIMES[0]) == RUNTIMES[0]:
         reader = _SessionReader(path / ENGINE_FILE if manifest else path, count)
     else:
         raise BadInput(f"{path} is for {manifest['runtime']}, which libsignedge runs; build it with: make library")
     return Engine(reader, reader.contract, manifest, count, path)
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise BadInput(f"an engine needs one thread at least; {threads} were asked for")
 
 
 def _check_names(path: Path, what: str, found: Sequence[str], expected: str) -> None:
