@@ -18,11 +18,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from streaming import PERIOD, end, feed, play, push, sentence, words
 from test_engine import CONTRACT, clip, write_engine, write_model
 from test_native_backends import refusal
 
 from runtime import abi
-from runtime.binding import Decoding, LibraryError, Model, Stream, step_together
+from runtime.binding import Decoding, LibraryError, Model, step_together
 from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, Padding, RgbInput
 from runtime.errors import BadInput
 
@@ -30,37 +31,12 @@ pytestmark = pytest.mark.usefixtures("library_in_use")
 
 ROOT = Path(__file__).parents[2]
 NATIVE = Path(__file__).parent / "native"
-PERIOD = 40_000_000  # of 25 frames/s
 INVALID, BACKEND_FAILED, OUT_OF_MEMORY, FINISHED = 1, 4, 6, 9
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
     return Model(write_engine(tmp_path / "engine"), threads=1)
-
-
-def words(stream: Stream) -> list[str]:
-    return [gloss.text for gloss in stream.poll() if gloss.final]
-
-
-def feed(stream: Stream, video: np.ndarray, first: int = 0) -> list[str]:
-    """The final glosses of frames pushed and stepped one by one; the stream goes on."""
-    found = []
-    for number, frame in enumerate(video, start=first):
-        stream.push(frame, number * PERIOD)
-        stream.step()
-        found += words(stream)
-    return found
-
-
-def end(stream: Stream) -> list[str]:
-    stream.finish()
-    stream.step()
-    return words(stream)
-
-
-def sentence(count: int, seed: int) -> np.ndarray:
-    return clip(*(int(label) for label in np.random.default_rng(seed).integers(0, 4, count)))
 
 
 # --------------------------------------------------------------------------------------------------------- memory ---
@@ -273,7 +249,7 @@ def test_keypoints_without_sense_are_joints_not_seen(points: Model, value: float
     senseless[:, 2] = 1 if abs(value) < np.inf else value
     stream = points.stream(chunk=32, shift=8)
     video = np.concatenate([[SEEN] * 4, [LOST] * 8, [senseless] * 8, [LOST] * 8, [SEEN] * 4])
-    found = feed(stream, video) + end(stream)
+    found = play(stream, video)
     assert found[0] == found[-1] == "SEEN"
     if not np.isfinite(value):
         assert found == ["SEEN", "SEEN"]
@@ -282,7 +258,7 @@ def test_keypoints_without_sense_are_joints_not_seen(points: Model, value: float
 @pytest.mark.parametrize("chunk", [32, abi.WHOLE_CLIP])
 def test_a_clip_of_lost_joints_is_silence(points: Model, chunk: int) -> None:
     stream = points.stream(chunk=chunk)
-    assert feed(stream, np.array([LOST] * 500)) + end(stream) == []
+    assert play(stream, np.array([LOST] * 500)) == []
 
 
 def test_frames_may_change_their_size_within_a_stream(model: Model) -> None:
@@ -318,8 +294,7 @@ def test_a_refused_frame_costs_nothing(model: Model, fields: dict[str, Any], sai
     video = sentence(4, 3)
     for when_full in (abi.BLOCK, abi.DROP_OLDEST):
         stream = model.stream(chunk=32, shift=8, queue=8, when_full=when_full)
-        for number, frame in enumerate(video):
-            stream.push(frame, number * PERIOD)
+        push(stream, video)
         before = stream.statistics()
         given = abi.Frame(format=abi.RGB, width=8, height=8, timestamp_ns=10**12)
         given.planes[0] = video.ctypes.data
@@ -420,9 +395,7 @@ def test_the_end_may_be_told_twice_and_a_beginning_at_any_time(model: Model) -> 
         stream.reset()
         assert stream.poll() == [] and stream.statistics()["frames_pushed"] == 0
     video = sentence(20, 9)
-    found = feed(stream, video)
-    found += end(stream)
-    assert found == model.recognise(video)
+    assert play(stream, video) == model.recognise(video)
     assert end(stream) == [] and end(stream) == []
     with pytest.raises(LibraryError, match="has ended") as refusal:
         stream.push(video[0], 10**12)
@@ -479,7 +452,7 @@ def test_a_run_that_fails_loses_nothing(fragile: Model) -> None:
         stream.step()
     assert stream.poll() == []
     stream.reset()
-    assert feed(stream, clip(3, 0)) + end(stream) == ["BLUE"], "the stream is as good as new"
+    assert play(stream, clip(3, 0)) == ["BLUE"], "the stream is as good as new"
 
 
 def test_a_stream_outlives_frames_that_its_network_cannot_take(fragile: Model) -> None:
@@ -505,13 +478,11 @@ def test_a_stream_that_fails_takes_no_other_with_it(tmp_path: Path, workers: int
     expected = [fragile.recognise(video) for video in clips]
     clips[2] = np.concatenate([clips[2], WHITE])
     for stream, video in zip(streams, clips, strict=True):
-        for number, frame in enumerate(video[:32]):
-            stream.push(frame, number * PERIOD)
+        push(stream, video[:32])
     step_together(streams)
     found = [words(stream) for stream in streams]
     for stream, video in zip(streams, clips, strict=True):
-        for number, frame in enumerate(video[32:], start=32):
-            stream.push(frame, number * PERIOD)
+        push(stream, video[32:], first=32)
         stream.finish()
     with pytest.raises(LibraryError, match="Gather"):
         step_together(streams)
@@ -548,14 +519,12 @@ def test_threads_with_streams_of_their_own_on_one_model(tmp_path: Path, backend:
     expected = [model.recognise(video) for video in clips]
 
     def alone(video: np.ndarray) -> list[str]:
-        stream = model.stream(chunk=32, shift=8)
-        return feed(stream, video) + end(stream)
+        return play(model.stream(chunk=32, shift=8), video)
 
     def together(_: int) -> list[list[str]]:
         streams = [model.stream(chunk=32, shift=8) for _ in clips]
         for stream, video in zip(streams, clips, strict=True):
-            for number, frame in enumerate(video):
-                stream.push(frame, number * PERIOD)
+            push(stream, video)
         for stream in streams:
             stream.finish()
         step_together(streams)

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from streaming import PERIOD, end, play, push, sentence, words
 from test_engine import CONTRACT, clip, write_engine, write_model
 
 from runtime import abi
-from runtime.binding import Decoding, LanguageModel, LibraryError, Model, QueueFull, Stream, step_together
+from runtime.binding import Decoding, LanguageModel, LibraryError, Model, QueueFull, step_together
 from runtime.engine import ENGINE_FILE, Engine
 from runtime.errors import BadInput
 from runtime.preprocess import prepare
 
 pytestmark = pytest.mark.usefixtures("library_in_use")
-
-PERIOD = 40_000_000  # of 25 frames/s
 
 
 @pytest.fixture
@@ -29,23 +28,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(folder: Path) -> Model:
     return Model(folder, threads=1)
-
-
-def labels(count: int, seed: int) -> list[int]:
-    """A random sentence: colours, each a step, with darkness now and then."""
-    return [int(label) for label in np.random.default_rng(seed).integers(0, 4, count)]
-
-
-def feed(stream: Stream, frames: np.ndarray, start: int = 0) -> list[str]:
-    """Push and step frame by frame, to the end; the final glosses."""
-    texts = []
-    for number, frame in enumerate(frames):
-        stream.push(frame, start + number * PERIOD)
-        stream.step()
-        texts += [gloss.text for gloss in stream.poll() if gloss.final]
-    stream.finish()
-    stream.step()
-    return texts + [gloss.text for gloss in stream.poll()]
 
 
 def test_model_tells_what_its_contract_says(model: Model) -> None:
@@ -61,7 +43,7 @@ def test_log_probs_are_the_engines(model: Model, folder: Path) -> None:
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 7, 8, 61, 400])
 def test_a_whole_clip_is_recognised_as_the_engine_does(model: Model, folder: Path, frames: int) -> None:
-    video = clip(*labels(100, frames))[:frames]
+    video = sentence(100, frames)[:frames]
     assert model.recognise(video) == Engine.open(folder, threads=1).recognise(frames=video)
 
 
@@ -72,23 +54,20 @@ def test_a_stream_of_any_window_gives_what_the_whole_clip_gives(
     model: Model, folder: Path, chunk: int, shift: int, lookahead: int
 ) -> None:
     """This network looks no further than a step, so windows may not change anything, however short."""
-    video = clip(*labels(90, 5))[:-2]
+    video = sentence(90, 5)[:-2]
     expected = Engine.open(folder, threads=1).recognise(frames=video)
-    assert feed(model.stream(chunk=chunk, shift=shift, lookahead=lookahead), video) == expected
+    assert play(model.stream(chunk=chunk, shift=shift, lookahead=lookahead), video) == expected
     beam = model.stream(chunk=chunk, shift=shift, lookahead=lookahead, decoding=Decoding(beam_width=4))
-    assert feed(beam, video) == expected
+    assert play(beam, video) == expected
 
 
 def test_what_is_pushed_at_once_gives_the_same_as_frame_by_frame(model: Model) -> None:
-    video = clip(*labels(60, 6))
+    video = sentence(60, 6)
     one = model.stream(chunk=32, shift=8)
-    expected = feed(one, video)
+    expected = play(one, video)
     late = model.stream(chunk=32, shift=8, queue=1000)
-    for number, frame in enumerate(video):
-        late.push(frame, number * PERIOD)
-    late.finish()
-    late.step()
-    assert [gloss.text for gloss in late.poll()] == expected
+    push(late, video)
+    assert end(late) == expected
     assert late.statistics()["runs"] == one.statistics()["runs"]
 
 
@@ -134,8 +113,7 @@ def test_silence_for_a_long_time_gives_nothing_and_costs_no_memory(model: Model)
         stream.push(dark, number * PERIOD)
         stream.step()
     assert stream.poll() == []
-    for number, frame in enumerate(clip(3, 0, 0), start=10 * 60 * 25):
-        stream.push(frame, number * PERIOD)
+    push(stream, clip(3, 0, 0), first=10 * 60 * 25)
     stream.finish()
     stream.step()
     (blue,) = stream.poll()
@@ -143,10 +121,9 @@ def test_silence_for_a_long_time_gives_nothing_and_costs_no_memory(model: Model)
 
 
 def test_a_full_queue_blocks_refuses_or_drops(model: Model) -> None:
-    video = clip(*labels(20, 7))
+    video = sentence(20, 7)
     blocking = model.stream(chunk=32, shift=8, queue=8)
-    for number, frame in enumerate(video):
-        blocking.push(frame, number * PERIOD)
+    push(blocking, video)
     counts = blocking.statistics()
     assert counts["runs"] > 0 and counts["frames_dropped"] == 0 and counts["frames_pushed"] == 80
 
@@ -160,8 +137,7 @@ def test_a_full_queue_blocks_refuses_or_drops(model: Model) -> None:
     assert refusing.statistics()["frames_waiting"] == 1
 
     dropping = model.stream(chunk=32, shift=8, queue=8, when_full=abi.DROP_OLDEST)
-    for number, frame in enumerate(video):
-        dropping.push(frame, number * PERIOD)
+    push(dropping, video)
     counts = dropping.statistics()
     assert (counts["frames_waiting"], counts["frames_dropped"], counts["runs"]) == (16, 64, 0)
     dropping.finish()
@@ -183,15 +159,13 @@ def test_time_that_does_not_advance_is_refused_and_nothing_is_lost(model: Model)
         assert refusal.value.status == 8
     for number in range(4, 8):
         stream.push(video[number], number * PERIOD)
-    stream.finish()
-    stream.step()
-    assert [gloss.text for gloss in stream.poll()] == ["RED", "GREEN"]
+    assert end(stream) == ["RED", "GREEN"]
 
 
 def test_the_end_and_a_new_beginning(model: Model) -> None:
     stream = model.stream()
     for _ in range(3):
-        assert feed(stream, clip(1, 0, 3)) == ["RED", "BLUE"]
+        assert play(stream, clip(1, 0, 3)) == ["RED", "BLUE"]
         with pytest.raises(LibraryError, match="has ended"):
             stream.push(clip(1)[0], 10**12)
         stream.step()
@@ -204,8 +178,7 @@ def test_the_end_and_a_new_beginning(model: Model) -> None:
 
 def test_resampling_gives_the_models_frame_rate(model: Model) -> None:
     """A camera of 50 frames/s loses every second frame, one of 12.5 has each twice, jitter does not matter."""
-    words = labels(12, 8)
-    video = clip(*words)
+    video = sentence(12, 8)
     expected = model.recognise(video)
     fast = model.stream(resample=True)
     for number, frame in enumerate(video.repeat(2, axis=0)):
@@ -222,9 +195,7 @@ def test_resampling_gives_the_models_frame_rate(model: Model) -> None:
     counts = shaky.statistics()
     assert (counts["frames_skipped"], counts["frames_repeated"]) == (0, 0)
     for stream in (fast, slow, shaky):
-        stream.finish()
-        stream.step()
-        assert [gloss.text for gloss in stream.poll()] == expected
+        assert end(stream) == expected
 
 
 def test_a_long_gap_is_not_filled(model: Model) -> None:
@@ -237,8 +208,8 @@ def test_a_long_gap_is_not_filled(model: Model) -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_streams_stepped_together_give_what_each_gives_alone(folder: Path, workers: int) -> None:
     model = Model(folder, threads=1, workers=workers)
-    clips = [clip(*labels(10 + number % 3, number)) for number in range(9)]
-    alone = [feed(model.stream(chunk=32, shift=8), video) for video in clips]
+    clips = [sentence(10 + number % 3, number) for number in range(9)]
+    alone = [play(model.stream(chunk=32, shift=8), video) for video in clips]
     streams = [model.stream(chunk=32, shift=8) for _ in clips]
     together: list[list[str]] = [[] for _ in clips]
     for number in range(max(map(len, clips))):
@@ -249,11 +220,9 @@ def test_streams_stepped_together_give_what_each_gives_alone(folder: Path, worke
                 stream.finish()
         step_together(streams)
         for texts, stream in zip(together, streams, strict=True):
-            texts += [gloss.text for gloss in stream.poll() if gloss.final]
+            texts += words(stream)
     for texts, stream in zip(together, streams, strict=True):
-        stream.finish()
-        stream.step()
-        texts += [gloss.text for gloss in stream.poll()]
+        texts += end(stream)
     assert together == alone
 
 
@@ -262,9 +231,7 @@ def test_final_glosses_wait_for_who_has_no_room(model: Model) -> None:
     for number, frame in enumerate(clip(*[1, 0] * 100)):
         stream.push(frame, number * PERIOD)
         stream.step()
-    stream.finish()
-    stream.step()
-    assert [gloss.text for gloss in stream.poll()] == ["RED"] * 100
+    assert end(stream) == ["RED"] * 100
     assert stream.poll() == []
 
 
@@ -272,7 +239,7 @@ def test_hypotheses_of_a_clip(model: Model) -> None:
     stream = model.stream(decoding=Decoding(beam_width=8, nbest=3))
     with pytest.raises(BadInput):
         stream.nbest(0)
-    assert feed(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
+    assert play(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
     scores = []
     for rank in range(3):
         score, glosses = stream.nbest(rank)
@@ -311,14 +278,14 @@ def test_an_engine_removed_from_disk_goes_on(folder: Path) -> None:
     model = Model(folder, threads=1)
     stream = model.stream()
     (folder / ENGINE_FILE).unlink()
-    assert feed(stream, clip(1, 2)) == ["RED", "GREEN"]
+    assert play(stream, clip(1, 2)) == ["RED", "GREEN"]
 
 
 def test_a_stream_outlives_its_closed_model(folder: Path) -> None:
     model = Model(folder, threads=1)
     stream = model.stream()
     model.close()
-    assert feed(stream, clip(1, 2)) == ["RED", "GREEN"]
+    assert play(stream, clip(1, 2)) == ["RED", "GREEN"]
 
 
 def test_the_contracts_window_is_the_default(tmp_path: Path) -> None:
@@ -361,7 +328,7 @@ def test_what_is_left_open_fits_what_the_engine_says(
     stream = Model(write_model(tmp_path / "model.onnx", contract), threads=1).stream()
     counts = stream.statistics()
     assert (counts["chunk"], counts["shift"], counts["lookahead"]) == expected
-    assert feed(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
+    assert play(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
 
 
 def test_streams_of_other_lengths_do_not_spoil_a_batch(model: Model) -> None:
@@ -394,7 +361,7 @@ def test_a_language_model_may_go_before_its_stream(model: Model, tmp_path: Path)
     lm = LanguageModel(tmp_path / "lm.arpa")
     stream = model.stream(decoding=Decoding(beam_width=4, lm=lm))
     lm.close()
-    assert feed(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
+    assert play(stream, clip(1, 0, 2)) == ["RED", "GREEN"]
     with pytest.raises(BadInput, match="this lm was closed"):
         model.stream(decoding=Decoding(beam_width=4, lm=lm))
 
@@ -413,9 +380,7 @@ def test_planes_of_any_layout_are_read_right(model: Model) -> None:
         stream = model.stream()
         for number in range(4):
             stream.push_planes([plane], 8, 8, number * PERIOD, abi.RGB)
-        stream.finish()
-        stream.step()
-        assert [gloss.text for gloss in stream.poll()] == ["RED"]
+        assert end(stream) == ["RED"]
     for planes, pixels in (
         ([frame[:7]], abi.RGB),
         ([frame.astype(np.float32)], abi.RGB),

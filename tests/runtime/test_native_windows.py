@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from streaming import play, push
 
 from distill.models import build
 from export.onnx_graph import export_onnx
-from runtime.binding import Gloss, Model, step_together
+from runtime.binding import Model, step_together
 from runtime.contract import BLANK, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
 from runtime.decode import greedy
 from runtime.engine import Engine
@@ -18,7 +19,6 @@ from runtime.preprocess import keypoint_features, pad_clip, prepare
 
 pytestmark = pytest.mark.usefixtures("library_in_use")
 
-PERIOD = 40_000_000
 CLASSES = 12
 WINDOWS = [(32, 8, 16), (32, 16, 8), (48, 4, 44)]
 
@@ -99,25 +99,13 @@ def windowed(engine: Engine, video: np.ndarray, chunk: int, shift: int, lookahea
     return [contract.glosses[label] for label in greedy(np.stack(settled))]
 
 
-def play(model: Model, video: np.ndarray, **options: int) -> list[Gloss]:
-    stream = model.stream(**options)
-    found = []
-    for number, frame in enumerate(video):
-        stream.push(frame, number * PERIOD)
-        stream.step()
-        found += [gloss for gloss in stream.poll() if gloss.final]
-    stream.finish()
-    stream.step()
-    return found + stream.poll()
-
-
 @pytest.mark.parametrize("frames", [1, 5, 64, 127, 128])
 def test_a_clip_that_fits_the_window_is_recognised_as_offline(model: Model, engine: Engine, frames: int) -> None:
     video = clip(engine.contract, frames, frames)
     key = "keypoints" if model.modality == "keypoints" else "frames"
     offline = engine.recognise(**{key: video})
     assert frames < 64 or len(offline) > 3, "a test of nothing"
-    assert [gloss.text for gloss in play(model, video, chunk=128, shift=16)] == offline
+    assert play(model.stream(chunk=128, shift=16), video) == offline
     assert model.recognise(**{key: video}) == offline
 
 
@@ -125,8 +113,8 @@ def test_a_clip_that_fits_the_window_is_recognised_as_offline(model: Model, engi
 def test_longer_clips_follow_the_rule(model: Model, engine: Engine, chunk: int, shift: int, lookahead: int) -> None:
     for frames in (chunk + 1, 97, 150):
         video = clip(engine.contract, frames, frames)
-        found = play(model, video, chunk=chunk, shift=shift, lookahead=lookahead)
-        assert [gloss.text for gloss in found] == windowed(engine, video, chunk, shift, lookahead)
+        found = play(model.stream(chunk=chunk, shift=shift, lookahead=lookahead), video)
+        assert found == windowed(engine, video, chunk, shift, lookahead)
 
 
 def test_joints_seen_late_change_the_frames_before(model: Model, engine: Engine) -> None:
@@ -136,16 +124,15 @@ def test_joints_seen_late_change_the_frames_before(model: Model, engine: Engine)
     video = clip(engine.contract, 60, 4)
     video[:10, 1:3] = 0
     video[:20, 7:28] = 0
-    assert [gloss.text for gloss in play(model, video, chunk=64, shift=4)] == engine.recognise(keypoints=video)
+    assert play(model.stream(chunk=64, shift=4), video) == engine.recognise(keypoints=video)
 
 
 def test_a_batch_gives_what_single_streams_give(model: Model, engine: Engine) -> None:
     clips = [clip(engine.contract, 70 + 5 * (number % 3), number) for number in range(8)]
-    alone = [[gloss.text for gloss in play(model, video, chunk=32, shift=8)] for video in clips]
+    alone = [play(model.stream(chunk=32, shift=8), video) for video in clips]
     streams = [model.stream(chunk=32, shift=8, queue=200) for _ in clips]
     for stream, video in zip(streams, clips, strict=True):
-        for number, frame in enumerate(video):
-            stream.push(frame, number * PERIOD)
+        push(stream, video)
         stream.finish()
     step_together(streams)
     assert [[gloss.text for gloss in stream.poll()] for stream in streams] == alone
