@@ -72,9 +72,12 @@ def checkout(folder: Path = SOURCE) -> tuple[str | None, bool | None]:
 
     A folder inside somebody's checkout, as an installed package in its environment, is none.
     """
-    top, commit = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "rev-parse", "HEAD")
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != folder.resolve():  # a status of somebody else's files may take long
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
     changed = _git(folder, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
-    if not top or not commit or changed is None or Path(top).resolve() != folder.resolve():
+    if not commit or changed is None:
         return None, None
     return commit, bool(changed)
 
