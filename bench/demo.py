@@ -195,7 +195,7 @@ def _go(way: Way, out: Path, seed: int, plan: Plan, news: Any) -> None:
 
     with unwinding_on_sigterm():
         run_folder = _train(way, out, seed, plan, tell)
-        model = _export(way, run_folder, out / "onnx" / f"{way.name}.onnx", tell)
+        model = _export(run_folder, out / "onnx" / f"{way.name}.onnx", tell)
         for precision in way.precisions:
             _compile(way, model, precision, out, plan, tell)
         tell("ready", 1, 1)
@@ -223,7 +223,7 @@ def _train(way: Way, out: Path, seed: int, plan: Plan, tell: Tell) -> Path:
     return train(recipe, Corpus(out / "corpus", strict=False), out / "runs" / way.name, progress=follow)
 
 
-def _export(way: Way, run_folder: Path, path: Path, tell: Tell) -> Path:
+def _export(run_folder: Path, path: Path, tell: Tell) -> Path:
     from distill.run import load_run
     from export.engine import read_exported
     from export.onnx_graph import EXPORT_KEY, TOOLS, export_onnx, metadata, training_only, versions

@@ -35,7 +35,9 @@ def nothing_learnt(cast: Cast) -> str:
 def too_few(cast: Cast) -> str:
     """What the scored split has too few of, as a clause; empty where it is large enough."""
     scored = [s.wer for s in cast.systems.values() if s.wer]
-    words = min((wer.reference_words for wer in scored), default=FEWEST_WORDS)
+    if not scored:
+        return ""
+    words = min(wer.reference_words for wer in scored)
     counts = [len(wer.utterances) or wer.wer.pairs for wer in scored]
     clips = min((count for count in counts if count), default=FEWEST_CLIPS)
     short = []
@@ -43,5 +45,5 @@ def too_few(cast: Cast) -> str:
         short.append(f"{formats.plural(clips, 'clip')} (at least {FEWEST_CLIPS} are needed)")
     if words < FEWEST_WORDS:
         short.append(f"{formats.plural(words, 'reference word')} (at least {FEWEST_WORDS} are needed)")
-    splits = formats.listing(sorted({wer.split for wer in scored})) if scored else ""
+    splits = formats.listing(sorted({wer.split for wer in scored}))
     return f"too few to compare on: the {splits} split has {formats.listing(short)}" if short else ""
