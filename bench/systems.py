@@ -104,7 +104,7 @@ class EngineSystem(_Recogniser):
         self.hashes = {
             "checkpoint": checkpoint,
             "onnx": sha256_file(file) if bare else str(self.manifest.get("chain", {}).get("onnx") or ""),
-            "engine": "" if bare else sha256_file(file),
+            "engine": "" if bare else self.manifest["files"][ENGINE_FILE],  # `open` has checked it
         }
         self.remarks: list[str] = [str(warning) for warning in self.manifest.get("warnings", [])]
         self.target = str(self.manifest.get("target", ""))

@@ -77,14 +77,15 @@ def build(
         if result is not None:
             require(result, f"'{contract.name}' in {precision} for {target}")
             warnings += result.doubts()
+        chain = _chain(contract, model, file, corpus, made)
         manifest = {
             "format": MANIFEST_FORMAT,
             "name": contract.name,
             "target": target,
             "precision": precision,
             "runtime": profile.runtime,
-            "files": {ENGINE_FILE: sha256_file(file)},
-            "chain": _chain(contract, model, file, corpus, made),
+            "files": {ENGINE_FILE: chain["engine"]},
+            "chain": chain,
             "parity": json.loads(metadata(graph)[PARITY_KEY]),
             "gate": None if result is None else {**dataclasses.asdict(result), "passed": result.passed},
             **made,
