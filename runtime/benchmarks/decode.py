@@ -1,6 +1,6 @@
 """Beam search of libsignedge beside pyctcdecode and flashlight-text: same log-probabilities, one process, one thread.
 
-    python runtime/benchmarks/decode.py          (needs: pip install pyctcdecode flashlight-text)
+    python -m runtime.benchmarks.decode          (needs: pip install pyctcdecode flashlight-text)
 
 Prints one JSON line for each kind of posteriors: median ms a clip, how many times slower the others are, and how often
 their best sentence is the same. Settings are alike: beam width, classes a step, thresholds, no language model. What is
@@ -15,14 +15,10 @@ import itertools
 import json
 import logging
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from runtime.binding import Decoder, Decoding
 
