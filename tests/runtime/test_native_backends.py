@@ -68,15 +68,17 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(fp32=folder / "fp32.onnx", int8=folder / "int8.onnx", clip=clip, contract=contract())
 
 
-def refusal(engine: Path, backend: str, library: object = None) -> tuple[int, str]:
-    """Status and message of an engine that does not open."""
-    library = library or abi.backend_library(backend)
-    options = abi.ModelOptions(backend=backend.encode(), library=os.fsencode(library) if library else None)
+def refusal(engine: Path, backend: str = "", library: object = None) -> tuple[int, str]:
+    """Status and message of an engine that does not open; `backend` "": that which it names, ONNX Runtime."""
+    library = library or abi.backend_library(backend or "onnxruntime")
+    options = abi.ModelOptions(
+        backend=backend.encode() or None, library=os.fsencode(library) if library else None, threads=1
+    )
     handle = ctypes.c_void_p()
     functions = abi.load()
     status = functions.signedge_model_open(os.fsencode(engine), byref(options), byref(handle))
-    message = ctypes.create_string_buffer(1024)
-    functions.signedge_model_message(handle, message, 1024, None)
+    message = ctypes.create_string_buffer(4096)
+    functions.signedge_model_message(handle, message, len(message), None)
     functions.signedge_model_destroy(handle)
     return status, message.value.decode()
 

@@ -20,7 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from streaming import PERIOD, end, feed, play, push, sentence, words
 from test_engine import CONTRACT, clip, write_engine, write_model
-from test_native_backends import refusal
+from test_native_backends import BACKEND_FAILED, refusal
 
 from runtime import abi
 from runtime.binding import Decoding, LibraryError, Model, step_together
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("library_in_use")
 
 ROOT = Path(__file__).parents[2]
 NATIVE = Path(__file__).parent / "native"
-INVALID, BACKEND_FAILED, OUT_OF_MEMORY, FINISHED = 1, 4, 6, 9
+INVALID, OUT_OF_MEMORY, FINISHED = 1, 6, 9
 
 
 @pytest.fixture

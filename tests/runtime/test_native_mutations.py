@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from test_engine import CONTRACT, write_engine
+from test_native_backends import BACKEND_FAILED, refusal
 from test_native_contract import BAD
 
 from runtime import abi
@@ -23,8 +23,9 @@ from runtime.contract import METADATA_KEY
 from runtime.engine import ENGINE_FILE, MANIFEST
 from runtime.hashing import sha256_file
 
+pytestmark = pytest.mark.usefixtures("library_in_use")
+
 Ask = Callable[[Sequence[str]], list[str]]
-BACKEND_FAILED = 4
 HASH = "0" * 64
 NOT_ONNX = "not an ONNX file|no contract|not the file"
 
@@ -392,26 +393,6 @@ def check(mutation: Mutation, folder: Path, message: str) -> None:
     assert any(words in message for words in mutation.words.split("|")), (mutation.name, message)
 
 
-Open = Callable[[Path], tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def opened(library: Path) -> Open:
-    """signedge_model_open() of a path: its status and its message."""
-    code = ctypes.CDLL(str(library))
-
-    def open_model(path: Path) -> tuple[int, str]:
-        wheel = abi.backend_library("onnxruntime")
-        options = abi.ModelOptions(threads=1, library=os.fsencode(wheel) if wheel else None)
-        handle, message = ctypes.c_void_p(), ctypes.create_string_buffer(4096)
-        status = code.signedge_model_open(os.fsencode(path), ctypes.byref(options), ctypes.byref(handle))
-        code.signedge_model_message(handle, message, len(message), None)
-        code.signedge_model_destroy(handle)
-        return status, message.value.decode()
-
-    return open_model
-
-
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_engine(tmp_path_factory.mktemp("good") / "engine")
@@ -453,24 +434,22 @@ def test_bare_models_that_are_damaged_are_refused(read_natively: Ask, good: Path
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere/engine.onnx", "", "x" * 5000, "a\udcffb", "a\nb", "/dev/zero"])
-def test_paths_to_nothing_are_refused(opened: Open, tmp_path: Path, name: str) -> None:
-    status, message = opened(tmp_path / name)
+def test_paths_to_nothing_are_refused(tmp_path: Path, name: str) -> None:
+    status, message = refusal(tmp_path / name)
     assert status == abi.BAD_FILE and len(message.splitlines()) == 1
 
 
-def test_the_library_refuses_all_damaged_engines(opened: Open, good: Path, tmp_path: Path) -> None:
+def test_the_library_refuses_all_damaged_engines(good: Path, tmp_path: Path) -> None:
     for mutation, folder in make(FILES, tmp_path, good):
-        status, message = opened(folder)
+        status, message = refusal(folder)
         assert status == abi.BAD_FILE, (mutation.name, message)
         check(mutation, folder, message)
 
 
 @pytest.mark.parametrize("mutation", NETWORKS, ids=[mutation.name for mutation in NETWORKS])
-def test_networks_that_break_their_contract_are_refused(
-    opened: Open, good: Path, tmp_path: Path, mutation: Mutation
-) -> None:
+def test_networks_that_break_their_contract_are_refused(good: Path, tmp_path: Path, mutation: Mutation) -> None:
     pytest.importorskip("onnxruntime")
     _, folder = next(make([mutation], tmp_path, good))
-    status, message = opened(folder)
+    status, message = refusal(folder)
     assert status in (abi.BAD_FILE, BACKEND_FAILED), message
     check(mutation, folder, message)
