@@ -15,16 +15,14 @@ void check(const LanguageModel &model) {
     for (uint32_t step = 0; step < 64; step++) {
         const float score = model.score(state, words[(step * step + step / 5) % 5], state);
         const float end = model.end(state);
-        if (!(score <= 0) || !(end <= 0) || std::isinf(score) || std::isinf(end)) {
-            std::abort();
-        }
+        fuzz::need(score <= 0 && end <= 0 && !std::isinf(score) && !std::isinf(end));
     }
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    fuzz::take_or_refuse([&] {
+    fuzz::take_or_refuse(SIGNEDGE_BAD_FILE, [&] {
         check(*LanguageModel::parse(reinterpret_cast<const char *>(data), size, "text"));
     });
     return 0;

@@ -4,11 +4,7 @@
 
 namespace {
 
-void need(bool holds) {
-    if (!holds) {
-        std::abort();
-    }
-}
+using fuzz::need;
 
 void check(const signedge::Contract &contract) {
     need(contract.glosses.size() >= 2 && contract.glosses.size() <= 65536 && contract.glosses[0] == "<blank>");
@@ -37,6 +33,6 @@ void check(const signedge::Contract &contract) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const std::string text(reinterpret_cast<const char *>(data), size);
-    fuzz::take_or_refuse([&] { check(signedge::parse_contract(text)); });
+    fuzz::take_or_refuse(SIGNEDGE_BAD_FILE, [&] { check(signedge::parse_contract(text)); });
     return 0;
 }

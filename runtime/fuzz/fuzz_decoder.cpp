@@ -6,8 +6,8 @@
 
 #include "arpa.hpp"
 #include "decoder.hpp"
-#include "error.hpp"
 #include "input.hpp"
+#include "refused.hpp"
 
 namespace {
 
@@ -17,11 +17,7 @@ constexpr char language[] =
     "\\data\\\nngram 1=5\nngram 2=3\n\\1-grams:\n-1\t<s>\t-0.3\n-1\t</s>\n-2\t<unk>\n-1\t1\t-0.2\n-1.5\t2\t-0.1\n"
     "\\2-grams:\n-0.5\t<s> 1\n-0.7\t1 2\n-0.2\t2 </s>\n\\end\\\n";
 
-void need(bool holds) {
-    if (!holds) {
-        __builtin_trap();
-    }
-}
+using fuzz::need;
 
 float take_value(fuzz::Input &input) {
     const uint8_t kind = input.take<uint8_t>();
@@ -100,14 +96,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const Language lm = signedge::LanguageModel::parse(language, sizeof language - 1, "text");
     fuzz::Input input(data, size);
     const std::vector<std::string> glosses = take_glosses(input);
-    try {
+    fuzz::take_or_refuse(SIGNEDGE_INVALID_ARGUMENT, [&] {
         const auto decoder = signedge::make_decoder(glosses, take_options(input, lm));
         decode(input, *decoder, glosses.size());
         decoder->reset();
         decoder->fresh.clear();
         decode(input, *decoder, glosses.size());
-    } catch (const signedge::Error &error) {
-        need(error.status == SIGNEDGE_INVALID_ARGUMENT && *error.what() != 0);
-    }
+    });
     return 0;
 }

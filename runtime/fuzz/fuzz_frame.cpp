@@ -2,9 +2,9 @@
 #include <memory>
 #include <vector>
 
-#include "error.hpp"
 #include "image.hpp"
 #include "input.hpp"
+#include "refused.hpp"
 
 namespace {
 
@@ -69,18 +69,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         Planes planes;
         const signedge_frame frame = take_frame(input, planes);
         std::unique_ptr<float[]> out(new float[size_t{3} * width * height]);
-        try {
-            preparer.prepare(frame, out.get());
-        } catch (const signedge::Error &error) {
-            if (error.status != SIGNEDGE_INVALID_ARGUMENT) {
-                __builtin_trap();
-            }
-            continue;
-        }
-        for (size_t i = 0; i < size_t{3} * width * height; i++) {
-            if (!(out[i] >= -1.00001f && out[i] <= 1.00001f)) {
-                __builtin_trap();
-            }
+        const bool taken =
+            fuzz::take_or_refuse(SIGNEDGE_INVALID_ARGUMENT, [&] { preparer.prepare(frame, out.get()); });
+        for (size_t i = 0; taken && i < size_t{3} * width * height; i++) {
+            fuzz::need(out[i] >= -1.00001f && out[i] <= 1.00001f);
         }
     }
     return 0;

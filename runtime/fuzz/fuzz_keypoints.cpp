@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
-#include "error.hpp"
 #include "input.hpp"
 #include "keypoints.hpp"
+#include "refused.hpp"
 
 namespace {
 
@@ -48,9 +48,7 @@ float take_value(fuzz::Input &input) {
 }
 
 void check(const std::vector<float> &features) {
-    if (std::any_of(features.begin(), features.end(), [](float value) { return value != value; })) {
-        __builtin_trap();
-    }
+    fuzz::need(std::none_of(features.begin(), features.end(), [](float value) { return value != value; }));
 }
 
 void push(fuzz::Input &input, const signedge::Contract &contract, signedge::KeypointPreparer &preparer) {
@@ -65,17 +63,13 @@ void push(fuzz::Input &input, const signedge::Contract &contract, signedge::Keyp
         raw.resize((frame + 1) * raw_size);
         features.resize((frame + 1) * size);
         float *const present = raw.data() + frame * raw_size;
-        try {
-            preparer.read(given, present);
-        } catch (const signedge::Error &) {
+        if (!fuzz::take_or_refuse(SIGNEDGE_INVALID_ARGUMENT, [&] { preparer.read(given, present); })) {
             std::fill_n(present, raw_size, 0.0f);
         }
         const bool is_first_sight = preparer.prepare(present, features.data() + frame * size);
         const std::vector<float> before = features;
         preparer.redo(raw.data(), features.data(), frame);
-        if (!is_first_sight && features != before) {
-            __builtin_trap();
-        }
+        fuzz::need(is_first_sight || features == before);
         check(features);
     }
 }
@@ -85,15 +79,11 @@ void push(fuzz::Input &input, const signedge::Contract &contract, signedge::Keyp
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz::Input input(data, size);
     const signedge::Contract contract = take_contract(input);
-    try {
+    fuzz::take_or_refuse(SIGNEDGE_INVALID_ARGUMENT, [&] {
         signedge::KeypointPreparer preparer(contract, take_names(input));
         push(input, contract, preparer);
         preparer.reset();
         push(input, contract, preparer);
-    } catch (const signedge::Error &error) {
-        if (error.status != SIGNEDGE_INVALID_ARGUMENT) {
-            __builtin_trap();
-        }
-    }
+    });
     return 0;
 }

@@ -8,13 +8,9 @@ void check(const signedge::Manifest &manifest) {
     for (const auto &[name, hash] : manifest.files) {
         const std::string path = "/" + name + "/";
         for (const char *step : {"/../", "/./", "//"}) {
-            if (path.find(step) != std::string::npos) {
-                std::abort();
-            }
+            fuzz::need(path.find(step) == std::string::npos);
         }
-        if (name.find('\0') != std::string::npos || hash.size() != 64) {
-            std::abort();
-        }
+        fuzz::need(name.find('\0') == std::string::npos && hash.size() == 64);
     }
 }
 
@@ -22,6 +18,6 @@ void check(const signedge::Manifest &manifest) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const std::string text(reinterpret_cast<const char *>(data), size);
-    fuzz::take_or_refuse([&] { check(signedge::parse_manifest(text)); });
+    fuzz::take_or_refuse(SIGNEDGE_BAD_FILE, [&] { check(signedge::parse_manifest(text)); });
     return 0;
 }

@@ -1,4 +1,5 @@
-// What every reader of files promises: it takes the bytes, or refuses them with one line that says why.
+// What every harness holds the library to: promises are kept, and what is not taken is refused with one line that says
+// why.
 #pragma once
 
 #include <cstdlib>
@@ -8,14 +9,21 @@
 
 namespace fuzz {
 
-template <typename Read>
-void take_or_refuse(Read read) {
+inline void need(bool holds) {
+    if (!holds) {
+        std::abort();
+    }
+}
+
+// Whether it was taken. A refusal must have that status.
+template <typename Call>
+bool take_or_refuse(signedge_status status, Call call) {
     try {
-        read();
+        call();
+        return true;
     } catch (const signedge::Error &error) {
-        if (error.status != SIGNEDGE_BAD_FILE || *error.what() == 0 || std::strchr(error.what(), '\n')) {
-            std::abort();
-        }
+        need(error.status == status && *error.what() != 0 && std::strchr(error.what(), '\n') == nullptr);
+        return false;
     }
 }
 
