@@ -28,50 +28,9 @@ struct ApiBase {
     const char *(*version)();
 };
 
-// The functions in use, with their places in the table of version 16 and later.
-class Api {
-public:
-    explicit Api(const std::string &path) : library_("ONNX Runtime", path, variable, {"libonnxruntime.so.1", "libonnxruntime.so"}) {
-        const ApiBase *base = library_.function<const ApiBase *(*)()>("OrtGetApiBase")();
-        version = base->version();
-        table_ = base->get_api(api_version);
-        if (!table_) {
-            fail(SIGNEDGE_NO_BACKEND, "ONNX Runtime %s is too old: version 1.%u or later is needed", version.c_str(),
-                 api_version);
-        }
-    }
-
-    template <int place, typename... Arguments>
-    void call(Arguments... arguments) const {
-        using Function = Status *(*)(Arguments...);
-        check(reinterpret_cast<Function>(const_cast<void *>(table_[place]))(arguments...));
-    }
-    template <int place, typename Handle>
-    void release(Handle *handle) const {
-        if (handle) {
-            reinterpret_cast<void (*)(Handle *)>(const_cast<void *>(table_[place]))(handle);
-        }
-    }
-
-    std::string version;
-
-private:
-    void check(Status *status) const {
-        if (!status) {
-            return;
-        }
-        const std::string message =
-            one_line(reinterpret_cast<const char *(*)(const Status *)>(const_cast<void *>(table_[2]))(status));
-        release<release_status>(status);
-        fail(SIGNEDGE_BACKEND_FAILED, "ONNX Runtime: %s", message.c_str());
-    }
-
-    static constexpr int release_status = 93;
-    SharedLibrary library_;
-    const void *const *table_ = nullptr;
-};
-
+// The functions in use, by their places in the table of version 16 and later.
 enum Place {
+    error_message = 2,
     create_env = 3,
     create_session_from_array = 8,
     run_session = 9,
@@ -95,12 +54,59 @@ enum Place {
     allocator_free = 76,
     default_allocator = 78,
     release_env = 92,
+    release_status = 93,
     release_memory_info = 94,
     release_session = 95,
     release_value = 96,
     release_type_info = 98,
     release_options = 100,
     add_config_entry = 130
+};
+
+// The table, and the library that it lies in.
+class Api {
+public:
+    explicit Api(const std::string &path)
+        : library_("ONNX Runtime", path, variable, {"libonnxruntime.so.1", "libonnxruntime.so"}) {
+        const ApiBase *base = library_.function<const ApiBase *(*)()>("OrtGetApiBase")();
+        version = base->version();
+        table_ = base->get_api(api_version);
+        if (!table_) {
+            fail(SIGNEDGE_NO_BACKEND, "ONNX Runtime %s is too old: version 1.%u or later is needed", version.c_str(),
+                 api_version);
+        }
+    }
+
+    template <int place, typename... Arguments>
+    void call(Arguments... arguments) const {
+        check(function<Status *(*)(Arguments...)>(place)(arguments...));
+    }
+    template <int place, typename Handle>
+    void release(Handle *handle) const {
+        if (handle) {
+            function<void (*)(Handle *)>(place)(handle);
+        }
+    }
+
+    std::string version;
+
+private:
+    void check(Status *status) const {
+        if (!status) {
+            return;
+        }
+        const std::string message = one_line(function<const char *(*)(const Status *)>(error_message)(status));
+        release<release_status>(status);
+        fail(SIGNEDGE_BACKEND_FAILED, "ONNX Runtime: %s", message.c_str());
+    }
+
+    template <typename Function>
+    Function function(int place) const {
+        return reinterpret_cast<Function>(const_cast<void *>(table_[place]));
+    }
+
+    SharedLibrary library_;
+    const void *const *table_ = nullptr;
 };
 
 // A handle of ONNX Runtime that is released when it goes out of scope.
