@@ -19,7 +19,6 @@ public:
         Loan(const Loan &) = delete;
         Loan &operator=(const Loan &) = delete;
         Item *operator->() const { return item_.get(); }
-        Item &operator*() const { return *item_; }
 
     private:
         Lender &lender_;

@@ -105,15 +105,13 @@ public:
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
 
-    // Whether it moved.
-    bool reserve(size_t bytes) {
+    void reserve(size_t bytes) {
         if (bytes <= size_) {
-            return false;
+            return;
         }
         free();
         cuda_.check(cuda_.allocate(&address, bytes));
         size_ = bytes;
-        return true;
     }
 
     CUdeviceptr address = 0;
