@@ -16,7 +16,6 @@ constexpr char manifest_name[] = "manifest.json";
 constexpr char contract_name[] = "contract.json";
 constexpr char metadata_key[] = "signedge.contract";
 constexpr int64_t known_format = 1;
-constexpr uint64_t largest_text = uint64_t{16} << 20;
 constexpr uint64_t any_size = ~uint64_t{0};
 constexpr size_t most_files = 1024;
 constexpr size_t read_at_once = size_t{256} << 10;
@@ -92,7 +91,7 @@ Contract contract_in_onnx(const std::vector<uint8_t> &bytes) {
 EngineFile open_folder(const std::string &path) {
     const Folder folder(path);
     PlainFile manifest_file = folder.open(manifest_name);
-    const std::string manifest_text = as_text(manifest_file.read_all(largest_text));
+    const std::string manifest_text = as_text(manifest_file.read_all(longest_json));
     const Manifest manifest = at(path, [&] { return parse_manifest(manifest_text); });
     const Runtime &runtime = *find_runtime(manifest.runtime);
     EngineFile engine;
@@ -103,7 +102,7 @@ EngineFile open_folder(const std::string &path) {
         if (name == runtime.model) {
             engine.bytes = read_checked(folder, name, hash, any_size);
         } else if (runtime.contract && name == runtime.contract) {
-            contract_text = as_text(read_checked(folder, name, hash, largest_text));
+            contract_text = as_text(read_checked(folder, name, hash, longest_json));
         } else {
             check_file(folder, name, hash);
         }

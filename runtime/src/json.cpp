@@ -11,7 +11,6 @@
 namespace signedge {
 namespace {
 
-constexpr size_t longest_text = size_t{16} << 20;
 constexpr size_t most_values = size_t{1} << 20;
 constexpr int deepest = 64;
 
@@ -291,8 +290,8 @@ const char *Json::kind() const {
 }
 
 Json parse_json(const std::string &text, const char *what) {
-    if (text.size() > longest_text) {
-        fail(SIGNEDGE_BAD_FILE, "%s is not used: it has %zu bytes, more than %zu", what, text.size(), longest_text);
+    if (text.size() > longest_json) {
+        fail(SIGNEDGE_BAD_FILE, "%s is not used: it has %zu bytes, more than %zu", what, text.size(), longest_json);
     }
     if (!is_utf8(text)) {
         fail(SIGNEDGE_BAD_FILE, "%s is not JSON: it is not UTF-8", what);

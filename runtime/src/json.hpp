@@ -1,6 +1,7 @@
 // A strict reader of JSON (RFC 8259) for text that strangers may have written: an immutable tree of bounded size.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -20,7 +21,6 @@ public:
     explicit Json(Value value) : value_(std::move(value)) {}
 
     // The value if it is of that kind, else NULL. A number without fraction and exponent that fits is an integer.
-    const bool *boolean() const { return std::get_if<bool>(&value_); }
     const int64_t *integer() const { return std::get_if<int64_t>(&value_); }
     const double *real() const { return std::get_if<double>(&value_); }
     const std::string *text() const { return std::get_if<std::string>(&value_); }
@@ -39,8 +39,10 @@ struct Json::Member {
     Json value;
 };
 
+constexpr size_t longest_json = size_t{16} << 20;  // bytes
+
 // Parse one value. `what` begins the message ("the contract"). Throws Error(SIGNEDGE_BAD_FILE), with the byte, for what
-// is not JSON in UTF-8, names a member twice, is nested deeper than 64, holds over a million values or over 16 MiB.
+// is not JSON in UTF-8, names a member twice, is nested deeper than 64, holds over a million values or is longer.
 Json parse_json(const std::string &text, const char *what);
 
 }  // namespace signedge
