@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from native_programs import INCLUDES, NATIVE, RUNTIME
 
 from runtime import abi
 
@@ -79,9 +80,8 @@ def read_natively(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequenc
     if compiler is None:
         pytest.skip("a C++ compiler is needed: g++ or clang++")
     driver = tmp_path_factory.mktemp("native") / "engine_driver"
-    sources = [ROOT / "tests/runtime/native/engine_driver.cpp", *(ROOT / f"runtime/src/{name}.cpp" for name in READING)]
-    includes = [f"-I{ROOT}/runtime/include", f"-I{ROOT}/runtime/src"]
-    command = [compiler, *SANITISED, *includes, *map(str, sources), "-o", str(driver)]
+    sources = [NATIVE / "engine_driver.cpp", *(RUNTIME / "src" / f"{name}.cpp" for name in READING)]
+    command = [compiler, *SANITISED, *INCLUDES, *map(str, sources), "-o", str(driver)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

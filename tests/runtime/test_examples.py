@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import native_programs
 import pytest
+from native_programs import needs
 from test_engine import write_engine
 from test_run_command import GLOSSES, SENTENCE, keypoints, picture, write_pose_engine
-
-from runtime import abi
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "runtime" / "examples"
@@ -28,9 +27,7 @@ Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 @pytest.fixture
 def environment(library: Path) -> dict[str, str]:
-    backend = abi.backend_library("onnxruntime") or ""
-    given = {"SIGNEDGE_LIBRARY": str(library), "SIGNEDGE_ONNXRUNTIME_LIBRARY": backend, "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **given}
+    return native_programs.environment(SIGNEDGE_LIBRARY=str(library), PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture
@@ -61,11 +58,9 @@ def words(output: bytes, column: int) -> list[str]:
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_they_compile_as_c99_without_a_warning(compiler: str) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{ROOT}/runtime/include"]
     for source in sorted(EXAMPLES.glob("*.c")):
-        done = subprocess.run([compiler, *flags, str(source)], capture_output=True, text=True)
+        done = subprocess.run([needs(compiler), *flags, str(source)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 
@@ -194,11 +189,10 @@ def test_python_live(environment: dict[str, str], engine: Path, frames: bytes) -
 
 
 def test_node(environment: dict[str, str], engine: Path, frames: bytes) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
+    node = needs("node")
     if not (EXAMPLES / "node" / "node_modules" / "koffi").is_dir():
         pytest.skip("koffi is not installed: npm install --prefix runtime/examples/node")
-    command = ["node", str(EXAMPLES / "node" / "recognise.mjs")]
+    command = [node, str(EXAMPLES / "node" / "recognise.mjs")]
     done = subprocess.run([*command, str(engine), *FRAME], input=frames, capture_output=True, env=environment)
     assert done.returncode == 0 and words(done.stdout, 1) == GLOSSES, done.stderr
     lost = subprocess.run([*command, "/nowhere", *FRAME], input=frames, capture_output=True, env=environment)

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from native_programs import environment, needs
 from test_engine import write_engine
 from test_run_command import GLOSSES, SENTENCE
-
-from runtime import abi
 
 ROOT = Path(__file__).parents[2]
 CAMERA = """
@@ -65,19 +64,17 @@ def app(tmp_path: Path) -> Path:
 
 
 def glosses_of(program: Path, **more: str) -> list[str]:
-    environment = {**os.environ, "SIGNEDGE_ONNXRUNTIME_LIBRARY": abi.backend_library("onnxruntime") or "", **more}
-    done = subprocess.run([str(program)], cwd=program.parent, capture_output=True, text=True, env=environment)
+    done = subprocess.run([str(program)], cwd=program.parent, capture_output=True, text=True, env=environment(**more))
     assert done.returncode == 0, done.stderr
     return [line.split()[-1] for line in done.stdout.splitlines()]
 
 
 def test_with_pkg_config(installed: Path, app: Path) -> None:
-    if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is not installed")
+    pkg_config = needs("pkg-config")
     (where,) = installed.rglob("signedge.pc")
     paths = {**os.environ, "PKG_CONFIG_PATH": str(where.parent)}
     flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "signedge"], check=True, capture_output=True, text=True, env=paths
+        [pkg_config, "--cflags", "--libs", "signedge"], check=True, capture_output=True, text=True, env=paths
     ).stdout.split()
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
     subprocess.run(["cc", *strict, "app.c", "camera.c", *flags, "-o", "app"], cwd=app, check=True)
@@ -107,8 +104,8 @@ def test_four_files_and_the_library_are_enough_for_python(library: Path, app: Pa
         "frames = np.zeros((8, 8, 8, 3), np.uint8)\nframes[4:, :, :, 1] = 255\n"
         "model = Model('engine')\nprint(*model.recognise(frames), *__import__('sys').modules)"
     )
-    environment = {name: value for name, value in os.environ.items() if name not in ("SIGNEDGE_LIBRARY", "PYTHONPATH")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=app, capture_output=True, text=True, env=environment)
+    cleared = {name: value for name, value in os.environ.items() if name not in ("SIGNEDGE_LIBRARY", "PYTHONPATH")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=app, capture_output=True, text=True, env=cleared)
     assert done.returncode == 0, done.stderr
     gloss, *modules = done.stdout.split()
     assert gloss == "GREEN" and not {"typer", "rich", "onnxruntime", "av", "pydantic"} & set(modules)

@@ -8,13 +8,13 @@ from ONNX Runtime's wheel for aarch64:
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from native_programs import NATIVE, environment, link_driver, needs
 from test_engine import clip, write_engine
 from test_native_windows import clip as moving_clip
 from test_native_windows import onnx_file
@@ -22,14 +22,11 @@ from test_run_command import keypoints, write_pose_engine
 
 from export.onnx_graph import read_model
 from export.quantise import Int8Plan, quantise
-from runtime import abi
 from runtime.engine import Engine
 from runtime.preprocess import prepare
 
 __all__ = ["onnx_file"]  # a fixture: small networks, exported
 
-NATIVE = Path(__file__).parent / "native"
-RUNTIME = Path(__file__).parents[2] / "runtime"
 VARIABLE = "SIGNEDGE_AARCH64_ONNXRUNTIME"
 PROGRAM = Path("examples") / "recognise_file"
 Rows = list[list[str]]  # start, end, gloss, confidence
@@ -39,9 +36,7 @@ Read = Callable[[Path, np.ndarray], list[Rows]]
 @pytest.fixture(scope="session")
 def emulator() -> list[str]:
     """The words before a program of ARM."""
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("qemu-aarch64-static is not installed")
-    return ["qemu-aarch64-static", "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]
+    return [needs("qemu-aarch64-static"), "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +60,6 @@ def emulated(library_for_arm: Path, emulator: list[str], tmp_path_factory: pytes
 @pytest.fixture
 def read_on_both(plain_library: Path, emulated: list[str], tmp_path: Path) -> Read:
     """Engine and clip -> what recognise_file prints on this machine, and on ARM."""
-    environment = {**os.environ, "SIGNEDGE_ONNXRUNTIME_LIBRARY": abi.backend_library("onnxruntime") or ""}
 
     def read(engine: Path, values: np.ndarray) -> list[Rows]:
         values.tofile(tmp_path / "clip.raw")
@@ -73,7 +67,7 @@ def read_on_both(plain_library: Path, emulated: list[str], tmp_path: Path) -> Re
         found = []
         for program in ([str(plain_library.parent / PROGRAM)], emulated):
             command = [*program, str(engine), *size, "25", str(tmp_path / "clip.raw")]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment())
             assert done.returncode == 0, done.stderr
             found.append([line.split() for line in done.stdout.splitlines()])
         return found
@@ -116,14 +110,10 @@ def test_arithmetic_is_the_same_to_the_bit(
     plain_library: Path, library_for_arm: Path, emulator: list[str], tmp_path: Path
 ) -> None:
     """Keypoints and decoding, linked from the archives as they are built."""
-    includes = [f"-I{RUNTIME / folder}" for folder in ("include", "src")]
     prints = []
-    for archive, prefix, before in ((plain_library, "", []), (library_for_arm, "aarch64-linux-gnu-", emulator)):
+    for library, prefix, before in ((plain_library, "", []), (library_for_arm, "aarch64-linux-gnu-", emulator)):
         program = tmp_path / f"{prefix}arithmetic"
-        command = [f"{prefix}g++", "-std=c++17", *includes, str(NATIVE / "arithmetic_driver.cpp")]
-        command += [str(archive.with_suffix(".a")), "-ldl", "-lpthread", "-o", str(program)]
-        built = subprocess.run(command, capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr
+        link_driver(program, library.with_suffix(".a"), "arithmetic_driver", compiler=f"{prefix}g++")
         done = subprocess.run([*before, program], capture_output=True, text=True, check=True)
         prints.append(done.stdout.splitlines())
     assert len(prints[0]) > 5000 and prints[1] == prints[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from native_programs import NATIVE, needs
 from test_engine import clip, write_engine
 
 from runtime import abi
@@ -18,16 +18,8 @@ from runtime.binding import Model, capabilities
 pytestmark = pytest.mark.usefixtures("library_in_use")
 
 HEADER = Path(__file__).parents[2] / "runtime" / "include" / "signedge.h"
-NATIVE = Path(__file__).parent / "native"
 # Offsets of the first released header. Entries are added, never changed.
 GOLDEN = json.loads((NATIVE / "struct_offsets.json").read_text())
-
-
-def needs(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        pytest.skip(f"{tool} is not installed")
-    return path
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from native_programs import INCLUDES, RUNTIME, needs
 
 from runtime.benchmarks.native import KERNEL_FLAGS
 
 ROOT = Path(__file__).parents[2]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-RUNTIME = ROOT / "runtime"
 # A model that cannot open makes the library throw and catch: the C++ runtime is there and linked rightly.
 PROGRAM = """\
 #include <signedge.h>
@@ -40,13 +39,6 @@ target_link_libraries(shared PRIVATE signedge::signedge)
 add_executable(static program.c)
 target_link_libraries(static PRIVATE signedge::signedge_static)
 """
-
-
-def needs(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        pytest.skip(f"{tool} is not installed")
-    return path
 
 
 def run(command: Sequence[str | Path], **environment: str) -> str:
@@ -118,8 +110,7 @@ def test_find_package(installed: Path, product: Path) -> None:
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
 def test_no_source_has_a_warning(compiler: str) -> None:
     """Those that a compiler sees without generating code; test_both_compilers_build_without_a_warning sees all."""
-    command = [needs(compiler), "-std=c++17", "-fsyntax-only", *WARNINGS, '-DSIGNEDGE_VERSION="0"']
-    command += [f"-I{RUNTIME / folder}" for folder in ("include", "src")]
+    command = [needs(compiler), "-std=c++17", "-fsyntax-only", *WARNINGS, '-DSIGNEDGE_VERSION="0"', *INCLUDES]
     sources = [path for path in (RUNTIME / "src").rglob("*.cpp") if path.stem != "tensorrt"]
 
     def check(source: Path) -> str:

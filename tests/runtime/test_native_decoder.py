@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_ctc as reference
+from native_programs import INCLUDES, NATIVE, RUNTIME
 from reference_ctc import Arpa, Beam, Options, Token
 
-from runtime.benchmarks.native import RUNTIME, compiler
+from runtime.benchmarks.native import compiler
 from runtime.binding import Decoder, Decoding, Gloss, LanguageModel
 from runtime.decode import greedy
 from runtime.errors import BadInput
 
 pytestmark = pytest.mark.usefixtures("library_in_use")
 
-DRIVER = Path(__file__).parent / "native" / "decoder_driver.cpp"
+DRIVER = NATIVE / "decoder_driver.cpp"
 DRIVER_SOURCES = ("arpa", "arpa_reader", "beam", "decoder", "greedy", "plain_file", "text")
 
 # What a toolkit writes of a few weather forecasts; back-off weights are left out where they are zero.
@@ -348,10 +349,9 @@ def test_previews_show_what_comes_and_long_streams_ask_for_no_memory(tmp_path: P
     if not compiler():
         pytest.skip("g++ or clang++ is needed to build the driver")
     sources = [str(DRIVER), *(str(RUNTIME / "src" / f"{name}.cpp") for name in DRIVER_SOURCES)]
-    includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
     program = tmp_path / "decoder_driver"
     built = subprocess.run(
-        [compiler(), "-std=c++17", "-O2", *includes, *sources, "-o", str(program)], capture_output=True, text=True
+        [compiler(), "-std=c++17", "-O2", *INCLUDES, *sources, "-o", str(program)], capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
     done = subprocess.run([str(program)], capture_output=True, text=True)

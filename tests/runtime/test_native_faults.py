@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from native_programs import link_driver
 from onnx import TensorProto, helper, numpy_helper
 from streaming import PERIOD, end, feed, play, push, sentence, words
 from test_engine import CONTRACT, clip, write_engine, write_model
@@ -30,7 +31,6 @@ from runtime.errors import BadInput
 pytestmark = pytest.mark.usefixtures("library_in_use")
 
 ROOT = Path(__file__).parents[2]
-NATIVE = Path(__file__).parent / "native"
 INVALID, OUT_OF_MEMORY, FINISHED = 1, 6, 9
 
 
@@ -54,12 +54,8 @@ def driver(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def run(name: str, *arguments: object) -> str:
         program = tmp_path_factory.mktemp(name) / name
-        flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *os.environ.get("CXXFLAGS", "").split()]
-        includes = [f"-I{ROOT}/runtime/include", f"-I{ROOT}/runtime/src"]
-        sources = [str(NATIVE / f"{name}.cpp"), str(NATIVE / "fake_backend.cpp"), str(archive)]
-        command = [compiler, *flags, *includes, *sources, "-ldl", "-lpthread", "-o", str(program)]
-        built = subprocess.run(command, capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr
+        flags = ("-O1", "-g", "-Wall", "-Wextra", "-Werror", *os.environ.get("CXXFLAGS", "").split())
+        link_driver(program, archive, name, "fake_backend", compiler=compiler, flags=flags)
         leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}  # all that runs in a driver is ours
         done = subprocess.run([str(program), *map(str, arguments)], env=leaks, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

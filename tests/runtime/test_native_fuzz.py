@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from native_programs import INCLUDES, NATIVE, RUNTIME
 
 from runtime.benchmarks.native import KERNEL_FLAGS
 
-RUNTIME = Path(__file__).parents[2] / "runtime"
-REPLAY = Path(__file__).parent / "native" / "replay.cpp"
+REPLAY = NATIVE / "replay.cpp"
 HARNESSES = sorted(path.stem for path in (RUNTIME / "fuzz").glob("fuzz_*.cpp"))
 ELSEWHERE = {"api", "model", "shared_library", "stream", "workers"}  # what no harness calls
 FLAGS = ["-std=c++17", "-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -30,8 +30,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def compile_one(source: Path) -> str:
         kernel = KERNEL_FLAGS.get(source.stem, []) if platform.machine() == "x86_64" else []
-        includes = [f"-I{RUNTIME}/include", f"-I{RUNTIME}/src"]
-        command = ["g++", *FLAGS, *kernel, *includes, "-c", str(source), "-o", str(folder / f"{source.stem}.o")]
+        command = ["g++", *FLAGS, *kernel, *INCLUDES, "-c", str(source), "-o", str(folder / f"{source.stem}.o")]
         return subprocess.run(command, capture_output=True, text=True).stderr
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

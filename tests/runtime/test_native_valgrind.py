@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from native_programs import NATIVE, environment, link_driver, needs
 from test_engine import clip, write_engine
 from test_run_command import write_pose_engine
 
 from runtime import abi
 
-NATIVE = Path(__file__).parent / "native"
-RUNTIME = Path(__file__).parents[2] / "runtime"
 FOUND = 99
 Check = Callable[..., str]
 
@@ -23,15 +20,12 @@ Check = Callable[..., str]
 @pytest.fixture
 def check(plain_library: Path) -> Check:
     """Run a program under memcheck: what it prints."""
-    if shutil.which("valgrind") is None:
-        pytest.skip("valgrind is not installed")
-    backend = abi.backend_library("onnxruntime") or ""
-    environment = {**os.environ, "SIGNEDGE_ONNXRUNTIME_LIBRARY": backend, "LD_LIBRARY_PATH": str(plain_library.parent)}
-    valgrind = ["valgrind", "--quiet", f"--error-exitcode={FOUND}", f"--suppressions={NATIVE / 'valgrind.supp'}"]
+    found = environment(LD_LIBRARY_PATH=str(plain_library.parent))
+    valgrind = [needs("valgrind"), "--quiet", f"--error-exitcode={FOUND}", f"--suppressions={NATIVE / 'valgrind.supp'}"]
     valgrind += ["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]
 
     def run(*command: object) -> str:
-        done = subprocess.run([*valgrind, *map(str, command)], capture_output=True, text=True, env=environment)
+        done = subprocess.run([*valgrind, *map(str, command)], capture_output=True, text=True, env=found)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -57,8 +51,5 @@ def test_many_streams(check: Check, plain_library: Path, tmp_path: Path, modalit
 
 def test_decoding(check: Check, plain_library: Path, tmp_path: Path) -> None:
     program = tmp_path / "arithmetic"
-    command = ["c++", "-std=c++17", "-g", *(f"-I{RUNTIME / folder}" for folder in ("include", "src"))]
-    command += [str(NATIVE / "arithmetic_driver.cpp"), str(plain_library.with_suffix(".a")), "-ldl", "-lpthread"]
-    built = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+    link_driver(program, plain_library.with_suffix(".a"), "arithmetic_driver", flags=("-g",))
     assert check(program).count("\n") > 5000

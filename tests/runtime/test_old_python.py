@@ -8,12 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import native_programs
 import numpy as np
 import pytest
 from test_engine import clip, write_engine
 from test_run_command import keypoints, write_pose_engine
-
-from runtime import abi
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "SIGNEDGE_OLD_PYTHON"
@@ -54,28 +53,27 @@ def old_python() -> str:
     pytest.skip(f"no Python 3.8 to 3.10 with numpy is installed, nor does ${VARIABLE} name one")
 
 
+@pytest.fixture
 def environment(library: Path) -> dict[str, str]:
-    backend = abi.backend_library("onnxruntime") or ""
-    given = {abi.LIBRARY_VARIABLE: str(library), "SIGNEDGE_ONNXRUNTIME_LIBRARY": backend, "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **given}
+    return native_programs.environment(SIGNEDGE_LIBRARY=str(library), PYTHONPATH=str(ROOT))
 
 
-def test_engines_models_and_streams(old_python: str, library: Path, tmp_path: Path) -> None:
+def test_engines_models_and_streams(old_python: str, environment: dict[str, str], tmp_path: Path) -> None:
     write_engine(tmp_path / "engine")
     write_pose_engine(tmp_path / "pose.onnx")
     np.save(tmp_path / "frames.npy", clip(1, 0, 2, 2, 3))
     np.save(tmp_path / "points.npy", keypoints())
     command = [old_python, "-B", "-c", SCRIPT, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(library), cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["engine"] == found["stream"] == ["RED", "GREEN", "BLUE"] and found["model"] == ["A", "B", "B"]
     assert found["through"].startswith("libsignedge") and found["python"] < [3, 11] and not found["torch"]
 
 
-def test_the_example(old_python: str, library: Path, tmp_path: Path) -> None:
+def test_the_example(old_python: str, environment: dict[str, str], tmp_path: Path) -> None:
     command = [old_python, "-B", str(ROOT / "runtime/examples/python/live.py"), str(write_engine(tmp_path / "engine"))]
     frames = clip(1, 0, 2, 2, 3).tobytes()
-    done = subprocess.run([*command, "8", "8", "25"], input=frames, capture_output=True, env=environment(library))
+    done = subprocess.run([*command, "8", "8", "25"], input=frames, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stdout.decode().splitlines()] == ["RED", "GREEN", "BLUE"]
