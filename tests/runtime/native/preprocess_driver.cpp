@@ -1,8 +1,7 @@
 // A door to ImagePreparer and KeypointPreparer for Python: the C ABI shows what they make only through a network.
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
+#include "allocations.hpp"
 #include "error.hpp"
 #include "image.hpp"
 #include "keypoints.hpp"
@@ -10,8 +9,6 @@
 using namespace signedge;
 
 namespace {
-
-uint64_t allocations = 0;
 
 std::vector<std::string> strings(const char *const *texts, uint32_t count) { return {texts, texts + count}; }
 
@@ -29,16 +26,6 @@ int32_t guard(char *message, uint32_t capacity, Work work) {
 }
 
 }  // namespace
-
-void *operator new(size_t size) {
-    allocations++;
-    if (void *memory = std::malloc(size)) {
-        return memory;
-    }
-    throw std::bad_alloc();
-}
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, size_t) noexcept { std::free(memory); }
 
 extern "C" {
 
