@@ -56,16 +56,22 @@ print(json.dumps({"control": control, "final": final, "allocations": allocations
 """
 
 
-@pytest.mark.parametrize(("beam_width", "frames"), [(0, 120_000), (10, 40_000)])
-def test_a_warm_stream_allocates_nothing_and_does_not_grow(
-    library: Path, tmp_path: Path, beam_width: int, frames: int
-) -> None:
+@pytest.fixture(scope="module")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What counts the allocations of libsignedge; see native/count_allocations.cpp."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    counter = tmp_path / "libcount_allocations.so"
+    built = tmp_path_factory.mktemp("counter") / "libcount_allocations.so"
     source = str(NATIVE / "count_allocations.cpp")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", source, "-o", str(counter), "-ldl"], check=True)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", source, "-o", str(built), "-ldl"], check=True)
+    return built
+
+
+@pytest.mark.parametrize(("beam_width", "frames"), [(0, 120_000), (10, 40_000)])
+def test_a_warm_stream_allocates_nothing_and_does_not_grow(
+    library: Path, counter: Path, tmp_path: Path, beam_width: int, frames: int
+) -> None:
     engine = write_engine(tmp_path / "engine")
     environment = {**os.environ, "LD_PRELOAD": str(counter), abi.LIBRARY_VARIABLE: str(library)}
     command = [sys.executable, "-c", SCRIPT, str(engine), str(beam_width), str(frames)]
