@@ -20,7 +20,8 @@ struct ImagePreparer::Picture {
     size_t channels() const { return format == SIGNEDGE_PIXELS_GRAY ? 1 : 3; }
     // Chroma belongs to pairs of pixels: conversion starts at a whole pair, which may be one pixel early.
     size_t lead() const { return subsampled() ? x % 2 : 0; }
-    size_t row_values() const { return (lead() + width) * channels(); }
+    size_t row_pixels() const { return lead() + width; }
+    size_t row_values() const { return row_pixels() * channels(); }
 };
 
 namespace {
@@ -216,7 +217,7 @@ const uint8_t *ImagePreparer::line(const Picture &picture, uint32_t row) {
     if (!picture.subsampled()) {
         return first + picture.channels() * picture.x;
     }
-    const size_t pixels = picture.lead() + picture.width;
+    const size_t pixels = picture.row_pixels();
     uint8_t *const to = lines_.data() + row % slots_ * picture.row_values();
     if (converted_[row % slots_] != row) {
         converted_[row % slots_] = row;
@@ -235,7 +236,7 @@ const uint8_t *ImagePreparer::line(const Picture &picture, uint32_t row) {
 void ImagePreparer::average_columns(const Picture &picture, float *const planes[3]) const {
     const ImageSpan *const spans = columns_.spans.data();
     if (picture.subsampled()) {
-        const size_t pixels = picture.lead() + picture.width;
+        const size_t pixels = picture.row_pixels();
         for (int channel = 0; channel < 3; channel++) {
             kernels_.average_samples(sums_.data() + channel * pixels + picture.lead(), spans, width_, planes[channel]);
         }
