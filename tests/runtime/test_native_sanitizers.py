@@ -95,12 +95,17 @@ def test_threads_have_no_finding_of_the_thread_sanitizer() -> None:
 HARNESSES = sorted(path.stem for path in (ROOT / "runtime" / "fuzz").glob("fuzz_*.cpp"))
 
 
-@pytest.mark.parametrize("name", HARNESSES)
-def test_fuzzers_find_nothing(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def fuzzers() -> Path:
+    """The folder that holds fuzz/, with all fuzzers."""
     if shutil.which("clang++") is None:
         pytest.skip("clang is needed, for libFuzzer")
     tools = ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"]
-    folder = built("fuzz", "-DSIGNEDGE_FUZZ=ON", *tools, target="fuzzers")
+    return built("fuzz", "-DSIGNEDGE_FUZZ=ON", *tools, target="fuzzers")
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_fuzzers_find_nothing(fuzzers: Path, name: str, tmp_path: Path) -> None:
     seeds = ROOT / "runtime" / "fuzz" / "corpus" / name.removeprefix("fuzz_")
     found = f"-artifact_prefix={ROOT}/build/fuzz/"
-    run([folder / "fuzz" / name, f"-max_total_time={SECONDS}", found, tmp_path, seeds])
+    run([fuzzers / "fuzz" / name, f"-max_total_time={SECONDS}", found, tmp_path, seeds])
