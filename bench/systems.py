@@ -82,8 +82,6 @@ class _Recogniser:
 class EngineSystem(_Recogniser):
     """An engine folder (or a bare ONNX file that carries its contract) in its runtime."""
 
-    runtime = "onnxruntime"
-
     def __init__(self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None) -> None:
         """known: lineages by the hash of their checkpoint; an engine of none of them is named as its contract."""
         path = Path(path)
@@ -92,6 +90,7 @@ class EngineSystem(_Recogniser):
         self.contract: Contract = self.engine.contract
         self.through = self.engine.through
         self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
+        self.runtime = str(self.manifest.get("runtime", "onnxruntime"))
         self.precision = str(self.manifest.get("precision", "fp32"))
         sources = self.contract.sources
         checkpoint = sources.get("checkpoint", "")
