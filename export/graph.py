@@ -199,7 +199,7 @@ def read_names(node: NodeProto) -> Iterator[str]:
 
 def subgraphs(node: NodeProto) -> list[GraphProto]:
     """The graphs inside a node (bodies of Loop, Scan, If)."""
-    return [item.g for item in node.attribute if item.HasField("g")] + [g for item in node.attribute for g in item.graphs]
+    return [graph for item in node.attribute for graph in ([item.g] if item.HasField("g") else item.graphs)]
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
