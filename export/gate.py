@@ -66,34 +66,55 @@ def check_corpus(contract: Contract, corpus: Corpus) -> None:
         raise BadInput(f"corpus {corpus.folder} does not fit '{contract.name}': its keypoints have another layout")
 
 
-def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> GateResult:
-    """Decode the development split with both engines and compare their WERs; raises nothing if the budget is missed.
+@dataclass(frozen=True)
+class Reading:
+    """What an engine read: each clip's glosses, its errors, and the words of its reference."""
 
-    Raises `BadInput` if the corpus does not fit or has no development split.
-    """
+    glosses: tuple[tuple[str, ...], ...]
+    errors: tuple[int, ...]
+    words: tuple[int, ...]
+
+    @property
+    def wer(self) -> float:
+        """In percent."""
+        return 100 * sum(self.errors) / sum(self.words)
+
+
+def read(engine: Engine, corpus: Corpus) -> Reading:
+    """Decode the development split. Raises `BadInput` if the corpus does not fit or has no such split."""
     contract = engine.contract
     check_corpus(contract, corpus)
     rows = corpus.split(SPLIT)
     if not rows:
         raise BadInput(f"corpus {corpus.folder} has no clips in split '{SPLIT}'; the WER gate needs them")
     rgb = isinstance(contract.input, RgbInput)
-    counts, base_counts, changed = [], [], 0
+    glosses, counts = [], []
     for row in rows:
         clip = corpus.load(row, frames=rgb, keypoints=not rgb)
-        read = engine.recognise(clip.frames, clip.keypoints)
-        base_read = read if engine is baseline else baseline.recognise(clip.frames, clip.keypoints)
-        counts.append(align(clip.glosses, read))
-        base_counts.append(align(clip.glosses, base_read))
-        changed += read != base_read
-    errors, base_errors = [item.errors for item in counts], [item.errors for item in base_counts]
-    words = [item.reference_words for item in counts]
-    rise = paired_interval(errors, base_errors, words)
-    total = sum(words)
+        found = engine.recognise(clip.frames, clip.keypoints)
+        glosses.append(tuple(found))
+        counts.append(align(clip.glosses, found))
+    errors, words = (item.errors for item in counts), (item.reference_words for item in counts)
+    return Reading(tuple(glosses), tuple(errors), tuple(words))
+
+
+def compare(found: Reading, baseline: Reading, budget: float) -> GateResult:
+    """What the gate says of two readings of one split; raises nothing if the budget is missed."""
+    rise = paired_interval(found.errors, baseline.errors, found.words)
     return GateResult(
-        split=SPLIT, clips=len(rows), reference_words=total, wer=100 * sum(errors) / total,
-        baseline_wer=100 * sum(base_errors) / total, rise=rise.value, low=rise.low, high=rise.high,
-        changed=changed, budget=budget,
+        split=SPLIT, clips=len(found.words), reference_words=sum(found.words), wer=found.wer,
+        baseline_wer=baseline.wer, rise=rise.value, low=rise.low, high=rise.high,
+        changed=sum(one != other for one, other in zip(found.glosses, baseline.glosses, strict=True)), budget=budget,
     )  # fmt: skip
+
+
+def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> GateResult:
+    """Decode the development split with both engines and compare their WERs; raises nothing if the budget is missed.
+
+    Raises `BadInput` if the corpus does not fit or has no development split.
+    """
+    found = read(engine, corpus)
+    return compare(found, found if engine is baseline else read(baseline, corpus), budget)
 
 
 def require(result: GateResult, name: str) -> None:
