@@ -42,6 +42,7 @@ def bench(
         int | None, typer.Option(min=1, metavar="N", help="read only N clips, spread over the lengths")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="time for timing rounds beyond the fewest needed")] = 60.0,
+    trust: Annotated[bool, typer.Option("--trust", help="run plans (code) that are not signed with your key")] = False,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,7 +65,7 @@ def bench(
         timing=TimingPlan(seconds=seconds),
     )
     opened = Corpus(corpus)
-    systems, folders = open_all(engines or [], eager or [], runs or [], options.threads)
+    systems, folders = open_all(engines or [], eager or [], runs or [], options.threads, trust)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -302,18 +302,23 @@ def full_precision(system: System, systems: Sequence[System]) -> System | None:
 
 
 def open_all(
-    engines: Sequence[str | Path], eager: Sequence[str | Path], runs: Sequence[str | Path], threads: int
+    engines: Sequence[str | Path],
+    eager: Sequence[str | Path],
+    runs: Sequence[str | Path],
+    threads: int,
+    trust: bool = False,
 ) -> tuple[list[System], list[Any]]:
     """Open everything that is to be measured; returns the systems, eager ones first, and the run folders.
 
     An engine belongs to the run whose checkpoint its contract names, if that run is among `runs` or `eager`; else it is
-    measured as a stranger, under the name in its contract. Raises `BadInput` for what cannot be opened.
+    measured as a stranger, under the name in its contract. `trust` opens plans that are not the user's own. Raises
+    `BadInput` for what cannot be opened, `Refused` for a plan that is not to be trusted.
     """
     folders = [found for folder in (*runs, *eager) for found in run_folders(Path(folder))]
     opened = [load_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
     known = {run.checkpoint_hash: lineage.of_run(run) for run in opened}
     systems: list[System] = [EagerSystem(path, threads) for path in eager]
-    systems.extend(EngineSystem(path, threads, known) for path in engines)
+    systems.extend(EngineSystem(path, threads, known, trust) for path in engines)
     return systems, opened
 
 

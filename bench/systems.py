@@ -12,7 +12,7 @@ import numpy as np
 from bench.lineage import Lineage, of_run
 from runtime.contract import Contract, RgbInput
 from runtime.decode import greedy, to_glosses
-from runtime.engine import ENGINE_FILE, Engine
+from runtime.engine import RUNTIMES, Engine
 from runtime.errors import BadInput, MissingExtra
 from runtime.hashing import sha256_file
 from runtime.preprocess import prepare
@@ -59,6 +59,7 @@ class Opener:
     kind: Literal["engine", "eager"]
     path: str
     threads: int
+    trust: bool = False  # whether a plan may be loaded that is not the user's own
 
 
 class _Recogniser:
@@ -82,11 +83,13 @@ class _Recogniser:
 class EngineSystem(_Recogniser):
     """An engine folder (or a bare ONNX file that carries its contract) in its runtime."""
 
-    def __init__(self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int, known: Mapping[str, Lineage] | None = None, trust: bool = False
+    ) -> None:
         """known: lineages by the hash of their checkpoint; an engine of none of them is named as its contract."""
         path = Path(path)
         bare = path.suffix == ".onnx"
-        self.engine = Engine.from_onnx(path, threads) if bare else Engine.open(path, threads)
+        self.engine = Engine.from_onnx(path, threads) if bare else Engine.open(path, threads, trust)
         self.contract: Contract = self.engine.contract
         self.through = self.engine.through
         self.manifest: dict[str, Any] = {} if bare else dict(self.engine.manifest)
@@ -97,13 +100,13 @@ class EngineSystem(_Recogniser):
         stranger = Lineage(run=self.contract.name, checkpoint=checkpoint, corpus=sources.get("corpus", ""))
         self.lineage = (known or {}).get(checkpoint, stranger)
         self.name = f"{self.lineage.run}-{self.precision}"
-        self.opener = Opener("engine", str(path), threads)
-        file = path if bare else path / ENGINE_FILE
+        self.opener = Opener("engine", str(path), threads, trust)
+        file = path if bare else path / RUNTIMES[self.runtime]
         self.bytes_on_disk: int | None = file.stat().st_size
         self.hashes = {
             "checkpoint": checkpoint,
             "onnx": sha256_file(file) if bare else str(self.manifest.get("chain", {}).get("onnx") or ""),
-            "engine": "" if bare else self.manifest["files"][ENGINE_FILE],  # `open` has checked it
+            "engine": "" if bare else self.manifest["files"][file.name],  # `open` has checked it
         }
         self.remarks: list[str] = [str(warning) for warning in self.manifest.get("warnings", [])]
         self.target = str(self.manifest.get("target", ""))
@@ -155,7 +158,7 @@ class EagerSystem(_Recogniser):
 def reopen(opener: Opener) -> System:
     """Open a system as `opener` says."""
     if opener.kind == "engine":
-        return EngineSystem(opener.path, opener.threads)
+        return EngineSystem(opener.path, opener.threads, trust=opener.trust)
     return EagerSystem(opener.path, opener.threads)
 
 

@@ -11,6 +11,7 @@ from runtime import captions, overlay
 from runtime.atomic import atomic_file, check_writable
 from runtime.binding import BLOCK, WHOLE_CLIP, Decoding, LanguageModel, Model
 from runtime.display import display
+from runtime.engine import demand_trust
 from runtime.errors import BadInput
 from runtime.live import recognise
 from runtime.source import Readable, camera_device, clocked, open_source, until
@@ -74,6 +75,7 @@ def run(
         Optional[str], typer.Option(help="library that runs the engine; default: what it was made for")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="threads inside one run; 0: every core")] = 0,
+    trust: Annotated[bool, typer.Option("--trust", help="run a plan (code) that is not signed with your key")] = False,
 ) -> None:
     if fps is not None and not 0 < fps <= 1000:
         raise BadInput(f"--fps {fps:g}: give frames a second, above 0 and up to 1000")
@@ -81,6 +83,7 @@ def run(
         raise BadInput("--whole recognises once, at the end: leave out --chunk and --shift")
     _check_targets(source, out or [], video, font)
     decoding = _decoding(beam_width, lm, hot or [])._replace(lm_weight=lm_weight, gloss_bonus=gloss_bonus)
+    demand_trust(engine, backend, trust)
     model = Model(engine, threads=threads, backend=backend)
     given = open_source(source, model.modality, model.layout, fps)
     if video and model.modality == "keypoints":

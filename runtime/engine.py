@@ -1,10 +1,16 @@
 """Engines: open one, check that it is what its manifest says, and run it.
 
-An engine is a folder: `engine.onnx`, which carries its contract, and `manifest.json`, which says what it was made from
-and which tests it passed. A bare ONNX file with a contract runs too (`Engine.from_onnx`).
+An engine is a folder: `engine.onnx`, which carries its contract, or `engine.plan` with `contract.json` beside it, and
+`manifest.json`, which says what it was made from and which tests it passed. A bare ONNX file with a contract runs too
+(`Engine.from_onnx`).
 
 It is read through libsignedge, the library that ships, so that what is judged and measured is what a product runs.
-Where the library was not built, ONNX Runtime's Python package reads instead; `Engine.through` says which it was.
+Where the library was not built, ONNX Runtime's Python package reads instead, and a plan is read through TensorRT's;
+`Engine.through` says which it was.
+
+Before anything of a folder is loaded, its files are checked against the manifest, the manifest's chain of hashes
+against itself, and a plan, which is code, for the user's own signature (runtime/trust.py). An ONNX engine is data:
+whether it bears that signature is told (`Engine.signed`), not demanded.
 """
 
 from __future__ import annotations
@@ -21,14 +27,22 @@ from runtime import abi
 from runtime.contract import METADATA_KEY, Contract
 from runtime.decode import greedy, to_glosses
 from runtime.errors import BadInput, MissingExtra
-from runtime.hashing import sha256_file
+from runtime.hashing import sha256_bytes, sha256_file
 from runtime.preprocess import chosen, prepare
+from runtime.trust import Trust, demand, unique_members, verify_chain
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 ENGINE_FILE = "engine.onnx"
 INPUT, OUTPUT = "input", "log_probs"
-RUNTIMES = ("onnxruntime", "openvino")  # those that read an engine.onnx
+DEFAULT_RUNTIME = "onnxruntime"  # of a bare ONNX file
+PLAN_FILE, CONTRACT_FILE = "engine.plan", "contract.json"
+RUNTIMES = {  # what each loads from an engine folder
+    "onnxruntime": ENGINE_FILE,
+    "openvino": ENGINE_FILE,
+    "tensorrt": PLAN_FILE,
+    "tensorrt-rtx": PLAN_FILE,
+}
 
 
 def available_threads() -> int:
@@ -75,7 +89,7 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     try:
         if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
             raise BadInput(f"{path} is not a file")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_members)
     except FileNotFoundError as error:
         raise BadInput(f"{folder} is not an engine folder: it has no {MANIFEST}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -84,10 +98,12 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
         raise BadInput(f"{path} is not a manifest of an engine: it names no files")
     if manifest.get("format") != MANIFEST_FORMAT:
         raise BadInput(f"{path} has format {manifest.get('format')}; this version reads format {MANIFEST_FORMAT}")
-    if manifest.get("runtime") not in RUNTIMES:
-        raise BadInput(f"{path}: unknown runtime '{manifest.get('runtime')}'; known here: {', '.join(RUNTIMES)}")
-    if ENGINE_FILE not in manifest["files"]:
-        raise BadInput(f"{path} has no hash of {ENGINE_FILE}")
+    runtime = manifest.get("runtime")
+    if not isinstance(runtime, str) or runtime not in RUNTIMES:
+        raise BadInput(f"{path}: unknown runtime '{runtime}'; known here: {', '.join(RUNTIMES)}")
+    for name in (RUNTIMES[runtime], *((CONTRACT_FILE,) if RUNTIMES[runtime] == PLAN_FILE else ())):
+        if name not in manifest["files"]:
+            raise BadInput(f"{path} has no hash of {name}")
     for name, expected in manifest["files"].items():
         try:
             _check_file(folder, name, expected)
@@ -96,11 +112,24 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     return manifest
 
 
-class Engine:
-    """One recogniser ready to run on the CPU. Use `Engine.open` or `Engine.from_onnx`.
+def demand_trust(path: Union[str, Path], backend: Optional[str], trust: bool) -> Trust:
+    """Whose engine lies at `path` (a folder or a bare ONNX file), for what opens it beside `Engine.open`.
 
-    It is safe to call from several threads; the arrays it returns belong to the caller. `through` names what reads.
+    backend: what will load it, None: what it was made for. Raises `BadInput` as `read_manifest` does, `Refused` where
+    loading would run code that is not the user's own, unless `trust`.
     """
+    manifest = read_manifest(path) if Path(path).is_dir() else {}
+    return demand(path, backend or manifest.get("runtime", DEFAULT_RUNTIME), manifest, trust)
+
+
+class Engine:
+    """One recogniser ready to run. Use `Engine.open` or `Engine.from_onnx`.
+
+    It is safe to call from several threads; the arrays it returns belong to the caller. `through` names what reads,
+    `signed` says whether its manifest bears the user's own signature.
+    """
+
+    signed = Trust(False, "a bare file has no manifest to sign")
 
     def __init__(self, reader: Any, contract: Contract, manifest: Mapping[str, Any], threads: int, path: Path) -> None:
         self._reader = reader
@@ -111,14 +140,28 @@ class Engine:
         self.path = path
 
     @staticmethod
-    def open(folder: Union[str, Path], threads: Optional[int] = None) -> Engine:
-        """Open an engine folder after its files have been checked against the manifest.
+    def open(folder: Union[str, Path], threads: Optional[int] = None, trust: bool = False) -> Engine:
+        """Open an engine folder after its files have been checked against the manifest, and the manifest's chain.
 
-        `threads` is the number of threads inside one operator; None takes every core this process may use.
-        Raises `BadInput` when the manifest is missing or broken, a file was changed, or the contract is missing.
+        `threads` is the number of threads inside one operator; None takes every core this process may use. `trust`
+        loads a plan that is not signed with the user's own key.
+        Raises `BadInput` when the manifest is missing or broken, a file was changed, the contract is missing or the
+        chain does not agree with it; `Refused`, before anything is loaded, for a plan that is not the user's own or was
+        built for another GPU or version.
         """
+        folder = Path(folder)
         manifest = read_manifest(folder)
-        return _load(Path(folder), manifest, threads)
+        runtime = manifest["runtime"]
+        signed = demand(folder, runtime, manifest, trust)
+        if RUNTIMES[runtime] == PLAN_FILE:
+            contract = _plan_contract(folder)
+            verify_chain(folder, manifest, contract, PLAN_FILE)
+            engine = _load_plan(folder, manifest, contract, threads)
+        else:
+            engine = _load(folder, manifest, threads)
+            verify_chain(folder, manifest, engine.contract, ENGINE_FILE)
+        engine.signed = signed
+        return engine
 
     @staticmethod
     def from_onnx(path: Union[str, Path], threads: Optional[int] = None) -> Engine:
@@ -161,6 +204,28 @@ class _LibraryReader:
         return self._model.recognise(clip, clip)
 
 
+class _PlanReader:
+    """TensorRT's Python module, with the preprocessing and decoding that libsignedge's must equal."""
+
+    def __init__(self, plan: bytes, runtime: str, contract: Contract) -> None:
+        from runtime.trt.modules import load
+        from runtime.trt.run import Runner
+
+        module = load(runtime)
+        self._runner = Runner(plan, module)
+        self._contract = contract
+        self.through = f"{runtime} {module.__version__}, Python"
+
+    def log_probs(self, x: np.ndarray) -> np.ndarray:
+        """(B,T',...) -> (B,N,K)."""
+        return np.concatenate([self._runner.log_probs(x[i : i + 1]) for i in range(len(x))])
+
+    def recognise(self, clip: np.ndarray) -> List[str]:
+        """Glosses of frames or keypoints."""
+        log_probs = self.log_probs(prepare(self._contract, clip, clip))[0]
+        return to_glosses(greedy(log_probs), self._contract.glosses)
+
+
 class _SessionReader:
     """ONNX Runtime's Python package, with the preprocessing and decoding that libsignedge's must equal."""
 
@@ -197,11 +262,41 @@ def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> En
     _check_threads(count)
     if abi.installed():  # given a folder, the library checks manifest and hashes again, by its own rules
         reader: Any = _LibraryReader(path, count)
-    elif manifest.get("runtime", RUNTIMES[0]) == RUNTIMES[0]:
+    elif manifest.get("runtime", DEFAULT_RUNTIME) == DEFAULT_RUNTIME:
         reader = _SessionReader(path / ENGINE_FILE if manifest else path, count)
     else:
         raise BadInput(f"{path} is for {manifest['runtime']}, which libsignedge runs; build it with: make library")
     return Engine(reader, reader.contract, manifest, count, path)
+
+
+def _plan_contract(folder: Path) -> Contract:
+    try:
+        return Contract.from_json((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {folder / CONTRACT_FILE}: {_first_line(error)}") from error
+
+
+def _load_plan(folder: Path, manifest: Mapping[str, Any], contract: Contract, threads: Optional[int]) -> Engine:
+    """The engine of a plan that may be loaded, through libsignedge where it was built with TensorRT."""
+    count = available_threads() if threads is None else threads
+    _check_threads(count)
+    plan = (folder / PLAN_FILE).read_bytes()
+    if sha256_bytes(plan) != manifest["files"][PLAN_FILE]:  # what was signed, not what was put in its place meanwhile
+        raise BadInput(f"engine {folder}: {PLAN_FILE} was changed while it was opened")
+    if manifest["runtime"] in _compiled_in():
+        reader: Any = _LibraryReader(folder, count)
+    else:
+        reader = _PlanReader(plan, manifest["runtime"], contract)
+    return Engine(reader, contract, manifest, count, folder)
+
+
+def _compiled_in() -> List[str]:
+    """The backends that libsignedge was built with; none where it was not built."""
+    if not abi.installed():
+        return []
+    from runtime.binding import capabilities
+
+    return list(json.loads(capabilities())["backends"])
 
 
 def _check_threads(threads: int) -> None:

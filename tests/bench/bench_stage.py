@@ -119,7 +119,8 @@ def write_engine(
         "runtime": "onnxruntime",
         "precision": precision,
         "target": target,
-        "chain": {"checkpoint": checkpoint, "onnx": "0" * 64},
+        "chain": {"checkpoint": checkpoint, "onnx": "0" * 64, "engine": sha256_file(file)},
+        "versions": {"onnxruntime": "1.0"},
         "warnings": ["made for a test"],
         "files": {"engine.onnx": sha256_file(file)},
     }

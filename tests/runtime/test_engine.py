@@ -72,9 +72,10 @@ def write_engine(folder: Path, **changes: Any) -> Path:
     """An engine folder; `changes` go into its manifest."""
     folder.mkdir()
     write_model(folder / ENGINE_FILE)
+    made = sha256_file(folder / ENGINE_FILE)
     manifest = {
         "format": 1, "runtime": "onnxruntime", "precision": "fp32", "target": "x86-cpu",
-        "files": {ENGINE_FILE: sha256_file(folder / ENGINE_FILE)},
+        "files": {ENGINE_FILE: made}, "chain": {"onnx": made, "engine": made}, "versions": {"onnx": "1.0"},
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
     return folder
@@ -131,7 +132,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     "changes, words",
     [
         ({"format": 99}, "format 99"),
-        ({"runtime": "tensorrt"}, "unknown runtime 'tensorrt'"),
+        ({"runtime": "tea leaves"}, "unknown runtime 'tea leaves'"),
+        ({"runtime": ["onnxruntime"]}, "unknown runtime"),
+        ({"runtime": "tensorrt"}, r"no hash of engine\.plan"),
         ({"files": ["engine.onnx"]}, "names no files"),
         ({"files": {}}, r"no hash of engine\.onnx"),
     ],
