@@ -68,7 +68,7 @@ def count(module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | 
 
 
 def count_fvcore(module: nn.Module, example: Tensor) -> FlopCount:
-    """MACs by tracing with fvcore, with handles for what it misses: attention, LSTM, GRU, adaptive pooling in 1D."""
+    """MACs by tracing with fvcore, with handles for what it misses (`HANDLES`)."""
     with _quiet():
         try:
             from fvcore.nn import FlopCountAnalysis
@@ -133,6 +133,11 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> float:
     return float(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
+def _product(inputs: list[Any], outputs: list[Any]) -> float:
+    """Any product of matrices: the inner dimension for every element of the result (fvcore forgets broadcast axes)."""
+    return float(math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1])
+
+
 def _recurrent(inputs: list[Any], outputs: list[Any]) -> float:
     """Input and recurrent products of each layer and direction of an LSTM or GRU: every weight matrix once a step.
 
@@ -155,6 +160,7 @@ def _adaptive_pool(inputs: list[Any], outputs: list[Any]) -> float:
 
 
 HANDLES = {
+    "aten::matmul": _product,
     "aten::scaled_dot_product_attention": _attention,
     "aten::lstm": _recurrent,
     "aten::gru": _recurrent,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.record import ComparisonRecord, Record, SystemRecord
 from runtime.errors import BadInput
 
-ARCHITECTURES = {"cnn2d1d": "2D-CNN + 1D-CNN", "stgt": "STGT", "lrinet": "LRINet"}
+ARCHITECTURES = {"cnn2d1d": "2D-CNN + 1D-CNN", "stgcn": "ST-GCN", "stgt": "STGT", "lrinet": "LRINet"}
 RUNTIMES = {"pytorch": "PyTorch eager", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 INPUTS = {"rgb": "frames", "keypoints": "skeleton"}
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")

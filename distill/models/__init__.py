@@ -14,6 +14,7 @@ from distill.explain import explain
 from distill.models.base import Output, Recogniser, Spec
 from distill.models.cnn2d1d import Cnn2d1d, Cnn2d1dSpec
 from distill.models.lrinet import Lrinet, LrinetSpec
+from distill.models.stgcn import Stgcn, StgcnSpec
 from distill.models.stgt import Stgt, StgtSpec
 from runtime.contract import KeypointInput, RgbInput
 from runtime.errors import BadInput
@@ -23,6 +24,7 @@ __all__ = ["Output", "Recogniser", "build", "resolve"]
 NETWORKS: dict[str, tuple[type[Spec], Any, type]] = {
     "cnn2d1d": (Cnn2d1dSpec, Cnn2d1d, RgbInput),
     "lrinet": (LrinetSpec, Lrinet, RgbInput),
+    "stgcn": (StgcnSpec, Stgcn, KeypointInput),
     "stgt": (StgtSpec, Stgt, KeypointInput),
 }
 
@@ -38,7 +40,7 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
 def build(spec: dict[str, Any], classes: int, input: RgbInput | KeypointInput) -> Recogniser:
     """Network for `classes` classes (blank included) that reads `input`; random weights, drawn from torch's generator.
 
-    `spec["name"]` is cnn2d1d, lrinet or stgt; `spec["preset"]` (optional) names an entry of presets.yaml whose fields
+    `spec["name"]` is a key of `NETWORKS`; `spec["preset"]` (optional) names an entry of presets.yaml whose fields
     the others override. Raises `BadInput` as `resolve` does, and if the network does not read this kind of input.
     """
     valid = _validated(spec)

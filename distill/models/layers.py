@@ -109,7 +109,10 @@ class TemporalConv(nn.Module):
 
     def forward(self, rows: Tensor, time: Timeline) -> tuple[Tensor, Timeline]:
         """Rows (P,C) -> clip features (B,N,width) and the timeline of the steps."""
-        columns = time.columns(rows)
+        return self.on_columns(time.columns(rows), time)
+
+    def on_columns(self, columns: Tensor, time: Timeline) -> tuple[Tensor, Timeline]:
+        """The same on columns (clips or 1,C,T)."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             columns, time = time.after_conv(conv(columns), self.kernel)
             columns, time = pool_columns(torch.relu(norm(columns))), time.after_pool()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
@@ -80,7 +80,14 @@ class Timeline(ABC):
 
     @abstractmethod
     def columns(self, rows: Tensor) -> Tensor:
-        """Rows (P,C) -> the layout of Conv1d, (clips or 1,C,T)."""
+        """Rows (P,...) -> time as the last axis, (clips or 1,...,T): the layout of Conv1d for rows (P,C)."""
+
+    @abstractmethod
+    def convolve(self, conv: nn.Conv2d, columns: Tensor) -> Tensor:
+        """A convolution over time that keeps the number of steps, (clips or 1,C,V,T) -> (clips or 1,C',V,T).
+
+        `conv` has an odd kernel (1,k) and pads k // 2 zeros: what it reads beyond the ends of a clip is zero.
+        """
 
     @abstractmethod
     def after_conv(self, columns: Tensor, kernel: int) -> tuple[Tensor, Timeline]:
@@ -153,7 +160,15 @@ class Packed(Timeline):
         return torch.maximum(rows[0::2], rows[1::2]), self.after_pool()
 
     def columns(self, rows: Tensor) -> Tensor:
-        return rows.t().unsqueeze(0)
+        return rows.movedim(0, -1).unsqueeze(0)
+
+    def convolve(self, conv: nn.Conv2d, columns: Tensor) -> Tensor:
+        apart = conv.kernel_size[1] // 2  # as many zeros as that between two clips, and neither reads the other
+        clip = torch.repeat_interleave(torch.arange(len(self.lengths), device=columns.device), self.lengths)
+        place = torch.arange(columns.shape[-1], device=columns.device) + apart * clip
+        spaced = columns.new_zeros((*columns.shape[:-1], columns.shape[-1] + apart * (len(self.lengths) - 1)))
+        kept: Tensor = conv(spaced.index_copy(-1, place, columns)).index_select(-1, place)
+        return kept
 
     def after_conv(self, columns: Tensor, kernel: int) -> tuple[Tensor, Timeline]:
         clip = torch.repeat_interleave(torch.arange(len(self.lengths), device=columns.device), self.lengths)
@@ -198,7 +213,11 @@ class Equal(Timeline):
         return pooled.reshape(after.clips * after.steps, *rows.shape[1:]), after
 
     def columns(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(0, (self.clips, self.steps)).transpose(1, 2)
+        return rows.unflatten(0, (self.clips, self.steps)).movedim(1, -1)
+
+    def convolve(self, conv: nn.Conv2d, columns: Tensor) -> Tensor:
+        kept: Tensor = conv(columns)
+        return kept
 
     def after_conv(self, columns: Tensor, kernel: int) -> tuple[Tensor, Timeline]:
         return columns, Equal(self.clips, self.steps - (kernel - 1))

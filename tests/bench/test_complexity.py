@@ -75,6 +75,17 @@ def test_attention_with_other_lengths_of_keys():
     assert count_fvcore(Cross(), torch.rand(1, 2, 7, 8)).macs == 2 * 3 * 7 * (8 + 5)
 
 
+@pytest.mark.parametrize("left", [(3, 5), (2, 1, 3, 5), (4, 3, 5), (5,)])
+def test_a_matrix_that_is_broadcast_counts_as_often_as_it_is_used(left):
+    class Product(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ones(left, device=x.device) @ x
+
+    rows = 1 if len(left) == 1 else 3
+    found = count(Product(), torch.rand(2, 4, 5, 7), frames=1)
+    assert [counter.macs for counter in found.counts] == [2 * 4 * rows * 5 * 7] * 2
+
+
 def test_convolutions_with_groups_strides_and_padding():
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4, padding=1)

@@ -16,8 +16,8 @@ from runtime.contract import KeypointInput, RgbInput
 from runtime.errors import BadInput
 
 CLASSES = 6
-JOINTS = ("wrist", "thumb", "index", "nose")
-KEYPOINTS = KeypointInput(layout=JOINTS, joints=JOINTS, roots=("wrist",) * 4, origin=("nose",))
+JOINTS = ("left_wrist", "left_hand_thumb4", "left_hand_index4", "nose")
+KEYPOINTS = KeypointInput(layout=JOINTS, joints=JOINTS, roots=("left_wrist",) * 4, origin=("nose",))
 RGB = RgbInput(16, 16)
 SPECS: dict[str, dict[str, Any]] = {
     "cnn2d1d": {
@@ -28,18 +28,23 @@ SPECS: dict[str, dict[str, Any]] = {
         "name": "lrinet", "stem": {"width": 4}, "stages": [{"width": 5, "stride": 2}], "middle": {"width": 7},
         "top": {"width": 8, "stride": 2},
     },
+    "stgcn": {
+        "name": "stgcn", "widths": [6, 8], "kernel": 3, "free": True, "pool": "flatten", "frame_width": 8,
+        "temporal": 12,
+    },
     "stgt": {
         "name": "stgt", "width": 8, "joints": {"layers": 1, "heads": 2}, "frame_width": 8, "temporal": 12,
         "steps": {"layers": 1, "heads": 2}, "radius": 2,
     },
 }  # fmt: skip
+SKELETON = ("stgcn", "stgt")
 NETWORKS = pytest.mark.parametrize("name", sorted(SPECS))
 
 
 def network(name: str, **changes: Any) -> Recogniser:
     """A tiny network with random weights and random batch statistics, so that no normalisation is the identity."""
     torch.manual_seed(0)
-    made = build({**SPECS[name], **changes}, CLASSES, KEYPOINTS if name == "stgt" else RGB)
+    made = build({**SPECS[name], **changes}, CLASSES, KEYPOINTS if name in SKELETON else RGB)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.2)  # type: ignore[arg-type]
@@ -240,7 +245,7 @@ def test_small_presets_share_a_frame_map_size() -> None:
 
 @pytest.mark.parametrize("name, preset", [(name, size) for name in sorted(SPECS) for size in ("paper", "small")])
 def test_a_resolved_spec_builds_the_same_network_without_its_preset(name: str, preset: str) -> None:
-    source = KEYPOINTS if name == "stgt" else RgbInput(64, 64)
+    source = KEYPOINTS if name in SKELETON else RgbInput(64, 64)
     resolved = resolve({"name": name, "preset": preset, "dropout": 0.3})
     assert "preset" not in resolved
     assert resolved["dropout"] == 0.3
@@ -254,10 +259,12 @@ def test_a_resolved_spec_builds_the_same_network_without_its_preset(name: str, p
 @pytest.mark.parametrize(
     "spec, says",
     [
-        ({"name": "resnet"}, "there are: cnn2d1d, lrinet, stgt"),
+        ({"name": "resnet"}, "there are: cnn2d1d, lrinet, stgcn, stgt"),
         ({}, "there are"),
         ({**SPECS["stgt"], "colour": 1}, "colour"),
         ({**SPECS["stgt"], "width": 7}, "multiple of joints.heads"),
+        ({**SPECS["stgcn"], "kernel": 4}, "kernel: must be odd"),
+        ({**SPECS["stgcn"], "bones": [["nose", "left_wrist"]]}, "no bone .* left_hand_thumb4, left_hand_index4"),
         ({**SPECS["cnn2d1d"], "blocks": [1]}, "one entry a stage"),
         ({**SPECS["cnn2d1d"], "frame_map": 2}, "frame_map 2"),
         ({**SPECS["lrinet"], "top": {"width": 0}}, "top.width"),
@@ -266,7 +273,7 @@ def test_a_resolved_spec_builds_the_same_network_without_its_preset(name: str, p
 )
 def test_a_wrong_spec_says_what_is_wrong(spec: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        build(spec, CLASSES, KEYPOINTS if spec.get("name") == "stgt" else RGB)
+        build(spec, CLASSES, KEYPOINTS if spec.get("name") in SKELETON else RGB)
 
 
 def test_a_network_refuses_the_other_modality() -> None:
