@@ -28,7 +28,7 @@ def small_network() -> onnx.ModelProto:
         helper.make_node("MatMul", ["c", "weight"], ["log_probs"], "product"),
     ]
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", "frames", 3, 8, 8])
-    sink = helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, None)
+    sink = helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", 5])
     initial = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "small", [source], [sink], initial)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
