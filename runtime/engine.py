@@ -158,15 +158,33 @@ class Engine:
             verify_chain(folder, manifest, contract, PLAN_FILE)
             engine = _load_plan(folder, manifest, contract, threads)
         else:
-            engine = _load(folder, manifest, threads)
+            engine = _load(folder, manifest, threads, runtime)
             verify_chain(folder, manifest, engine.contract, ENGINE_FILE)
         engine.signed = signed
         return engine
 
     @staticmethod
-    def from_onnx(path: Union[str, Path], threads: Optional[int] = None) -> Engine:
-        """Open a bare ONNX file that carries a contract, as `signedge export` writes it. Its manifest is empty."""
-        return _load(Path(path), {}, threads)
+    def from_onnx(path: Union[str, Path], threads: Optional[int] = None, runtime: str = DEFAULT_RUNTIME) -> Engine:
+        """Open a bare ONNX file that carries a contract, as `signedge export` writes it. Its manifest is empty.
+
+        runtime: what computes it, of those that load an `engine.onnx`.
+        """
+        if RUNTIMES.get(runtime) != ENGINE_FILE:
+            raise BadInput(f"{path}: no runtime '{runtime}' loads an ONNX file")
+        return _load(Path(path), {}, threads, runtime)
+
+    @staticmethod
+    def from_plan(folder: Union[str, Path], runtime: str, threads: Optional[int] = None) -> Engine:
+        """Open a plan that this process has just built: `engine.plan` and `contract.json`, without a manifest as yet.
+
+        Nothing says whose it is: for a folder from anywhere else there is `open`.
+        """
+        folder = Path(folder)
+        if RUNTIMES.get(runtime) != PLAN_FILE:
+            raise BadInput(f"{folder}: no runtime '{runtime}' loads a plan")
+        contract = _plan_contract(folder)
+        reader = _PlanReader((folder / PLAN_FILE).read_bytes(), runtime, contract)
+        return Engine(reader, contract, {}, available_threads() if threads is None else threads, folder)
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """Network input (B,T',...) float32 -> log-probabilities (B,N,K) float32."""
@@ -187,10 +205,10 @@ class Engine:
 class _LibraryReader:
     """libsignedge: preprocessing, network and decoding inside."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, runtime: str) -> None:
         from runtime.binding import Model
 
-        self._model = Model(path, threads=threads)
+        self._model = Model(path, threads=threads, backend=runtime)
         self.contract = Contract.from_json(self._model.contract)
         self.through = f"libsignedge {abi.version()}, {self._model.backend}"
 
@@ -208,13 +226,13 @@ class _PlanReader:
     """TensorRT's Python module, with the preprocessing and decoding that libsignedge's must equal."""
 
     def __init__(self, plan: bytes, runtime: str, contract: Contract) -> None:
-        from runtime.trt.modules import load
+        from runtime.trt.module import label, load
         from runtime.trt.run import Runner
 
-        module = load(runtime)
+        module = load(runtime.replace("-", "_"))
         self._runner = Runner(plan, module)
         self._contract = contract
-        self.through = f"{runtime} {module.__version__}, Python"
+        self.through = f"{label(module)}, Python"
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """(B,T',...) -> (B,N,K)."""
@@ -257,15 +275,15 @@ class _SessionReader:
         return to_glosses(greedy(log_probs), self.contract.glosses)
 
 
-def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int]) -> Engine:
+def _load(path: Path, manifest: Mapping[str, Any], threads: Optional[int], runtime: str) -> Engine:
     count = available_threads() if threads is None else threads
     _check_threads(count)
     if abi.installed():  # given a folder, the library checks manifest and hashes again, by its own rules
-        reader: Any = _LibraryReader(path, count)
-    elif manifest.get("runtime", DEFAULT_RUNTIME) == DEFAULT_RUNTIME:
+        reader: Any = _LibraryReader(path, count, runtime)
+    elif runtime == DEFAULT_RUNTIME:
         reader = _SessionReader(path / ENGINE_FILE if manifest else path, count)
     else:
-        raise BadInput(f"{path} is for {manifest['runtime']}, which libsignedge runs; build it with: make library")
+        raise BadInput(f"{path} is for {runtime}, which libsignedge runs; build it with: make library")
     return Engine(reader, reader.contract, manifest, count, path)
 
 
@@ -284,7 +302,7 @@ def _load_plan(folder: Path, manifest: Mapping[str, Any], contract: Contract, th
     if sha256_bytes(plan) != manifest["files"][PLAN_FILE]:  # what was signed, not what was put in its place meanwhile
         raise BadInput(f"engine {folder}: {PLAN_FILE} was changed while it was opened")
     if manifest["runtime"] in _compiled_in():
-        reader: Any = _LibraryReader(folder, count)
+        reader: Any = _LibraryReader(folder, count, manifest["runtime"])
     else:
         reader = _PlanReader(plan, manifest["runtime"], contract)
     return Engine(reader, contract, manifest, count, folder)

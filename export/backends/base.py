@@ -1,0 +1,96 @@
+"""What every runtime that engines are built for can be asked: is it here, build, load; and the one of a given name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.contract import METADATA_KEY, Contract
+from runtime.engine import ENGINE_FILE, Engine
+from runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from devices.profile import Profile
+    from runtime.trt.build import BuildRequest
+
+MODULES = {  # name of a runtime, as manifests have it -> the module here that adapts it
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt",
+}
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether this machine can build engines of a runtime for a target, and run them, as the WER gate must."""
+
+    builds: bool
+    runs: bool
+    why_not: str = ""  # what is missing, and where it comes from; "" where both can be done
+
+    @property
+    def here(self) -> bool:
+        """Whether the whole way can be gone on this machine."""
+        return self.builds and self.runs
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left in its folder, and what is known of how it came about."""
+
+    files: tuple[str, ...]  # names in the folder, the one that the runtime loads first
+    versions: dict[str, str] = field(default_factory=dict)  # of what built it
+    log: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # plain data for the manifest, such as layers read back
+
+
+class Backend(Protocol):
+    """One runtime."""
+
+    name: str  # as manifests have it
+
+    def available(self, profile: Profile) -> Availability:
+        """Whether engines for `profile` can be built and run on this machine. Imports nothing heavy."""
+        ...
+
+    def build(
+        self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
+    ) -> Built:
+        """Write the engine's files, all but the manifest, into `folder`.
+
+        graph: fits the runtime's dialect and has its precision in it. request: of those that compile, what to build.
+        Raises `MissingExtra`, `BadInput` (the graph), `Refused` (what this version or machine cannot do).
+        """
+        ...
+
+    def load(self, folder: Path, threads: int) -> Engine:
+        """What `build` has just left in `folder`, for the gate: it has no manifest yet, and is trusted as one's own."""
+        ...
+
+
+def backend(runtime: str) -> Backend:
+    """The adapter of `runtime`. Raises `BadInput` naming the known ones."""
+    if runtime not in MODULES:
+        raise BadInput(f"no runtime '{runtime}'; known: {', '.join(MODULES)}")
+    found: Backend = importlib.import_module(f"export.backends.{MODULES[runtime]}").backend(runtime)
+    return found
+
+
+def write_graph(graph: ModelProto, contract: Contract, folder: Path) -> None:
+    """Write `engine.onnx`, with the contract in its metadata. Equal graphs give equal bytes."""
+    from onnx import ModelProto, StringStringEntryProto
+
+    text, kept = contract.to_json(), [item for item in graph.metadata_props if item.key == METADATA_KEY]
+    if [item.value for item in kept] != [text]:
+        graph = ModelProto.FromString(graph.SerializeToString())
+        others: Sequence[StringStringEntryProto] = [item for item in graph.metadata_props if item.key != METADATA_KEY]
+        entries = [*others, StringStringEntryProto(key=METADATA_KEY, value=text)]
+        del graph.metadata_props[:]
+        graph.metadata_props.extend(entries)
+    (folder / ENGINE_FILE).write_bytes(graph.SerializeToString(deterministic=True))

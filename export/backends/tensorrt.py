@@ -1,0 +1,64 @@
+"""TensorRT and TensorRT-RTX: `engine.plan` with `contract.json` beside it, built by runtime/trt."""
+
+from __future__ import annotations
+
+import ctypes.util
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.backends.base import Availability, Built
+from runtime.contract import Contract
+from runtime.engine import CONTRACT_FILE, PLAN_FILE, Engine
+from runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from devices.profile import Profile
+    from runtime.trt.build import BuildRequest
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+BUILDS_ANYWHERE = ("tensorrt-rtx",)  # TensorRT needs a GPU even to make a builder
+
+
+class TensorRt:
+    """One of the two, by its name in manifests."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def available(self, profile: Profile) -> Availability:
+        """Whether the module and a driver are here. Whether the GPU is the target's own is for the loader to say."""
+        if find_spec(MODULES[self.name]) is None:
+            extra = f"pip install 'signedge[{EXTRAS[self.name]}]'"
+            return Availability(False, False, f"{MODULES[self.name]} is not installed: {extra}")
+        if ctypes.util.find_library("cuda") is None:
+            return Availability(self.name in BUILDS_ANYWHERE, False, "there is no NVIDIA driver (libcuda) here")
+        return Availability(True, True)
+
+    def build(
+        self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
+    ) -> Built:
+        """Compile the graph as `request` says; the layers read back from the plan are among the facts."""
+        from runtime.trt.build import build_plan
+        from runtime.trt.module import load
+
+        if request is None:
+            raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
+        module = load(MODULES[self.name])
+        result = build_plan(module, graph.SerializeToString(deterministic=True), request)
+        (folder / PLAN_FILE).write_bytes(result.plan)
+        (folder / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
+        facts = {"request": request.as_json(), "layers": result.layers}
+        return Built((PLAN_FILE, CONTRACT_FILE), {module.__name__: str(module.__version__)}, tuple(result.log), facts)
+
+    def load(self, folder: Path, threads: int) -> Engine:
+        """The engine."""
+        return Engine.from_plan(folder, self.name, threads)
+
+
+def backend(runtime: str) -> TensorRt:
+    """The adapter of `tensorrt` or `tensorrt-rtx`."""
+    return TensorRt(runtime)
