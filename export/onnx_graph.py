@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +33,14 @@ TOOLS = ("signedge", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")  #
 TRACED_FRAMES = 24
 # Ops that follow the data (their shapes or their control flow cannot be known before running).
 DATA_DEPENDENT = frozenset({"Loop", "If", "Scan", "NonZero", "ScatterND", "Unique", "NonMaxSuppression"})
+# What such an op was in the network, and what to write in its place; for the others, "write it another way".
+WRITE_INSTEAD = {
+    "ScatterND": "an assignment to a part of a tensor, as in y[:, 1:] = x; write torch.cat of its parts",
+    "NonZero": "choosing by a mask of values, as in x[x > 0]; write torch.where, or multiply by the mask",
+    "Loop": "a recurrent layer or loop that the exporter unrolled; write nn.LSTM or nn.GRU",
+    "Scan": "a recurrent layer or loop that the exporter unrolled; write nn.LSTM or nn.GRU",
+    "If": "a branch by the values of the data; write torch.where",
+}
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,18 @@ class ExportReport:
 
 
 def export_onnx(
-    module: nn.Module, contract: Contract, path: str | Path, left_out: dict[str, int] | None = None
+    module: nn.Module,
+    contract: Contract,
+    path: str | Path,
+    left_out: dict[str, int] | None = None,
+    foldable: Collection[str] = (),
 ) -> ExportReport:
     """Write `module` (x (B,T',...) float32 -> log-probabilities (B,N,K)) as ONNX with `contract` in its metadata.
 
     The number of frames is dynamic; the number of clips too where the exporter can. `left_out` names parameters of the
-    training form that must not be in the file. Raises `CriterionFailed` if the network cannot be exported, if parity
-    with it fails at any length, or if parameters are missing or too many; then nothing is written.
+    training form that must not be in the file, `foldable` those that may be folded into others. Raises
+    `CriterionFailed` if the network cannot be exported, if parity with it fails at any length, or if parameters are
+    missing or too many; then nothing is written.
     """
     _need("onnx", "onnxscript", "onnxsim", "onnxruntime", "torch")
     left_out = left_out or {}
@@ -83,7 +96,7 @@ def export_onnx(
     parity.check_shape(module, contract)
     with atomic_file(path) as temporary:
         model, differences, dynamic_batch = _first_that_holds(module, contract, temporary)
-        parameters = count_parameters(module, model)
+        parameters = count_parameters(module, model, {*left_out, *foldable})
         check_graph(model, parameters, left_out)
         report = ExportReport(
             str(path), _opset(model), len(model.graph.node), dynamic_batch, parameters, differences, left_out
@@ -116,6 +129,8 @@ def trace(module: nn.Module, contract: Contract, dynamic_batch: bool) -> ModelPr
     import onnxsim
     import torch
 
+    from export import traps
+
     padding = contract.padding
     x = torch.from_numpy(parity.plausible_clip(contract, TRACED_FRAMES, seed=0))
     if dynamic_batch:
@@ -135,8 +150,7 @@ def trace(module: nn.Module, contract: Contract, dynamic_batch: bool) -> ModelPr
             _forget_shapes(model)
             model, _ = onnxsim.simplify(model)
         except Exception as error:  # the exporter's exceptions have no useful common base
-            reason = " ".join(str(error).split())[:300]
-            raise CriterionFailed(f"'{contract.name}' cannot be exported: {type(error).__name__}: {reason}") from error
+            raise CriterionFailed(f"'{contract.name}' cannot be exported: {traps.explain(error)}") from error
     _tidy(model, contract, dynamic_batch)
     return model
 
@@ -174,14 +188,15 @@ def _set_dim(dim: Any, value: str | int) -> None:
         dim.dim_param = value
 
 
-def count_parameters(module: nn.Module, model: ModelProto) -> ParameterCount:
-    """Count what the network has and what the file holds; see `ParameterCount`."""
+def count_parameters(module: nn.Module, model: ModelProto, optional: Collection[str] = ()) -> ParameterCount:
+    """Count what the network has and what the file holds; see `ParameterCount`. `optional` need not be there."""
     import torch
     from onnx import TensorProto
 
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     norms = [item for item in module.modules() if isinstance(item, torch.nn.modules.batchnorm._BatchNorm)]
     foldable = {id(item) for norm in norms for item in norm.parameters(recurse=False)}
+    foldable |= {id(item) for name, item in module.named_parameters() if name in optional}
     firm = [item.detach() for item in module.parameters() if id(item) not in foldable and item.numel() > 1]
     distinct = {item.numpy().tobytes(): item.numel() for item in firm if item.min() != item.max()}
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
@@ -221,7 +236,8 @@ def check_graph(model: ModelProto, parameters: ParameterCount, left_out: Iterabl
         raise CriterionFailed(f"the exported graph has opset {_opset(model)}; targets read {MAX_OPSET} at most")
     for node in model.graph.node:
         if node.op_type in DATA_DEPENDENT:
-            raise CriterionFailed(f"node {node.name} ({node.op_type}) depends on the data; write it another way")
+            instead = WRITE_INSTEAD.get(node.op_type, "write it another way")
+            raise CriterionFailed(f"node {node.name} ({node.op_type}) depends on the data: {instead}")
     stored = {tensor.name for tensor in model.graph.initializer}
     for name in left_out:
         found = [item for item in stored if item == name or item.endswith(f".{name}")]

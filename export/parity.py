@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-4  # largest difference of a log-probability
+FROZEN = "a number of frames that tracing froze? It does so in loops over time and where a length goes through int()"
 FRAMES = (1, 13, 61, 160)  # lengths in frames: the shortest there is, odd ones, a long one; none is the traced one
 
 
@@ -82,9 +83,13 @@ def measure(module: nn.Module, model: Path, contract: Contract, batch: int = 1, 
             given = session.run([OUTPUT], {INPUT: x})[0]
         except Exception as error:
             reason = str(error).splitlines()[0]
-            raise CriterionFailed(f"the ONNX graph cannot run {clips} clip(s) of {frames} frames: {reason}") from error
+            raise CriterionFailed(
+                f"the ONNX graph cannot run {clips} clip(s) of {frames} frames: {reason} ({FROZEN})"
+            ) from error
         if given.shape != wanted.shape:
-            raise CriterionFailed(f"the ONNX graph gives {given.shape} for {frames} frames, the network {wanted.shape}")
+            raise CriterionFailed(
+                f"the ONNX graph gives {given.shape} for {frames} frames, the network {wanted.shape} ({FROZEN})"
+            )
         found.append(Difference(frames, clips, float(np.abs(given - wanted).max())))
     return found
 
