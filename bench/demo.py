@@ -275,7 +275,7 @@ def _ingredients(model: Path, precision: str, plan: Plan) -> dict[str, Any]:
     from devices import profile
     from export.engine import fitted
     from export.onnx_graph import versions
-    from export.quantise import Int8Plan
+    from export.precision import Int8Plan
     from runtime.hashing import sha256_file
 
     int8 = precision == "int8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -95,38 +96,58 @@ def ranges(
     """
     if method not in METHODS:
         raise BadInput(f"no calibration method '{method}'; known: {', '.join(METHODS)}")
+    seen, samples = observe(model, tensors, tensors, clips, work)
+    return {name: clipped(name, samples[name], seen[name], method) for name in tensors}
+
+
+def extremes(model: ModelProto, tensors: Sequence[str], clips: Iterable[np.ndarray]) -> dict[str, Range]:
+    """The smallest and largest value of every tensor of `tensors` over `clips`, finite or not; `BadInput` for no clips."""
+    with tempfile.TemporaryDirectory(prefix="signedge.") as work:
+        return observe(model, tensors, [], clips, Path(work))[0]
+
+
+def observe(
+    model: ModelProto, tensors: Sequence[str], sampled: Sequence[str], clips: Iterable[np.ndarray], work: Path
+) -> tuple[dict[str, Range], dict[str, np.ndarray]]:
+    """Run `clips` once: the extremes of every tensor of `tensors`, and values of those of `sampled`.
+
+    Raises `BadInput` if there are no clips. `work` is a folder for a temporary model.
+    """
     path = work / "observed.onnx"
-    path.write_bytes(_observed(model, tensors).SerializeToString())
+    path.write_bytes(_observed(model, tensors, set(sampled)).SerializeToString())
     session = open_session(path, threads=1, optimise=False)
+    path.unlink()
     names = [output.name for output in session.get_outputs() if output.name.startswith("observe:")]
     lows, highs = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
-    samples: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in sampled}
     seen = 0
     for x in clips:
         seen += 1
         for name, value in zip(names, session.run(names, {INPUT: x}), strict=True):
             _, what, tensor = name.split(":", 2)
             if what == "low":
-                lows[tensor] = min(lows[tensor], float(value))
+                lows[tensor] = float(np.minimum(lows[tensor], value))  # unlike min, it passes NaN on
             elif what == "high":
-                highs[tensor] = max(highs[tensor], float(value))
+                highs[tensor] = float(np.maximum(highs[tensor], value))
             else:
                 samples[tensor].append(value)
-    path.unlink()
     if not seen:
         raise BadInput("calibration got no clips")
-    return {name: _range(name, np.concatenate(samples[name]), lows[name], highs[name], method) for name in tensors}
+    found = {name: (lows[name], highs[name]) for name in tensors}
+    return found, {name: np.concatenate(values) for name, values in samples.items()}
 
 
-def _range(name: str, sample: np.ndarray, low: float, high: float, method: str) -> Range:
+def clipped(name: str, sample: np.ndarray, seen: Range, method: str) -> Range:
+    """The range of tensor `name`, 0 included, by `method`. Raises `BadInput` for values that are not finite."""
+    low, high = seen
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BadInput(f"tensor {name} is not finite on the calibration clips, so INT8 has no range for it")
     bottom, top = METHODS[method](sample, low, high)
     return min(bottom, 0.0), max(top, 0.0)
 
 
-def _observed(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
-    """A copy of the model with outputs `observe:low|high|some:TENSOR` for each tensor."""
+def _observed(model: ModelProto, tensors: Sequence[str], sampled: set[str]) -> ModelProto:
+    """A copy of the model with outputs `observe:low|high:TENSOR` for each tensor, and `observe:some:` for the sampled."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -139,13 +160,12 @@ def _observed(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
     every = [f"observe.{name}" for name in ("begin", "end", "axis", "stride")]
     for tensor in tensors:
         low, high, flat, some = (f"observe:{what}:{tensor}" for what in ("low", "high", "flat", "some"))
-        graph.node.extend(
-            [
-                helper.make_node("ReduceMin", [tensor], [low], keepdims=0),
-                helper.make_node("ReduceMax", [tensor], [high], keepdims=0),
-                helper.make_node("Reshape", [tensor, "observe.flat"], [flat]),
-                helper.make_node("Slice", [flat, *every], [some]),
-            ]
-        )
-        graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (low, high, some))
+        graph.node.append(helper.make_node("ReduceMin", [tensor], [low], keepdims=0))
+        graph.node.append(helper.make_node("ReduceMax", [tensor], [high], keepdims=0))
+        given = [low, high]
+        if tensor in sampled:
+            graph.node.append(helper.make_node("Reshape", [tensor, "observe.flat"], [flat]))
+            graph.node.append(helper.make_node("Slice", [flat, *every], [some]))
+            given.append(some)
+        graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in given)
     return copy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from export.calibration import choose_clips, fingerprint
 from export.gate import GateResult, check_corpus, judge, require
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
-from export.quantise import Int8Plan, quantise
+from export.precision import Int8Plan, make_precision
 from runtime.atomic import atomic_folder
 from runtime.contract import METADATA_KEY, Contract, RgbInput
 from runtime.engine import ENGINE_FILE, MANIFEST, MANIFEST_FORMAT, Engine
@@ -65,12 +64,12 @@ def build(
         check_corpus(contract, corpus)
         warnings += _other_corpus(contract, corpus)
 
-    with atomic_folder(out) as folder, tempfile.TemporaryDirectory(prefix="signedge.") as work:
+    with atomic_folder(out) as folder:
         file = folder / ENGINE_FILE
         made: dict[str, Any] = {}
         if precision == "int8":
             assert corpus is not None
-            made = _write_int8(graph, contract, file, corpus, plan, Path(work))
+            made = _write_int8(graph, contract, file, corpus, plan)
         else:
             file.write_bytes(model.read_bytes())
         result = _gate(file, model, precision, corpus, max_wer_rise)
@@ -138,12 +137,11 @@ def read_exported(path: Path) -> tuple[ModelProto, Contract]:
     return graph, contract
 
 
-def _write_int8(
-    graph: ModelProto, contract: Contract, file: Path, corpus: Corpus, plan: Int8Plan, work: Path
-) -> dict[str, Any]:
+def _write_int8(graph: ModelProto, contract: Contract, file: Path, corpus: Corpus, plan: Int8Plan) -> dict[str, Any]:
     clips = choose_clips(corpus.split(TRAIN), plan.clips, plan.seed)
     inputs = _prepared(contract, corpus, clips)
-    decisions, ranges = quantise(graph, file, inputs, plan, work)
+    precision = make_precision(graph, "int8", inputs, options=plan)
+    file.write_bytes(precision.to_bytes())
     lengths = [row.frames for row in clips]
     return {
         "plan": dataclasses.asdict(plan),
@@ -154,8 +152,9 @@ def _write_int8(
             "signers": sorted({row.signer for row in clips}),
             "hash": fingerprint(clips),
         },
-        "decisions": [dataclasses.asdict(item) for item in decisions],
-        "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in ranges.items()},
+        "decisions": [dataclasses.asdict(item) for item in precision.plan.decisions],
+        "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in precision.plan.ranges.items()},
+        "precision_plan": precision.report,
     }
 
 

@@ -28,7 +28,7 @@ def engine(
     """Compile MODEL for TARGET. An int8 engine whose WER rises beyond the budget is not kept (exit status 1)."""
     from distill.corpus.store import Corpus
     from export.engine import build
-    from export.quantise import Int8Plan
+    from export.precision import Int8Plan
     from runtime.engine import ENGINE_FILE
 
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)

@@ -19,7 +19,7 @@ from distill.corpus.store import Corpus
 from export.engine import build
 from export.gate import GateResult, judge, require
 from export.onnx_graph import PARITY_KEY, ExportReport, read_model
-from export.quantise import Int8Plan, write_qdq
+from export.precision import Int8Plan, Made, write
 from runtime.contract import METADATA_KEY
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed, Refused
@@ -69,16 +69,15 @@ def test_fp32_engine_is_the_exported_graph(exported: ExportReport, corpus: Corpu
 def test_damaged_scale_is_caught_and_leaves_nothing(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    def damaged(model: Any, out: Path, clips: Any, plan: Int8Plan, work: Path) -> Any:
-        decisions, ranges = real(model, out, clips, plan, work)
-        name = next(iter(ranges))
-        ranges[name] = (ranges[name][0] * factor, ranges[name][1] * factor)
-        nodes = [item.node for item in decisions if item.precision == "int8"]
-        write_qdq(read_model(exported.path), out, nodes, ranges, plan, work)
-        return decisions, ranges
+    def damaged(model: Any, precision: str, clips: Any, options: Int8Plan) -> Made:
+        made = real(model, precision, clips, options=options)
+        name, (low, high) = next(iter(made.plan.ranges.items()))
+        ranges = {**made.plan.ranges, name: (low * factor, high * factor)}
+        plan = dataclasses.replace(made.plan, ranges=ranges)
+        return Made(write(model, plan, "u8s8"), plan, made.report)
 
-    real = compiler.quantise
-    monkeypatch.setattr(compiler, "quantise", damaged)
+    real = compiler.make_precision
+    monkeypatch.setattr(compiler, "make_precision", damaged)
     words = r"failed the WER gate: .* a rise of \d+\.\d\d points .* 0\.50 are allowed"
     with pytest.raises(CriterionFailed, match=words):
         build(exported.path, "x86-cpu", "int8", corpus, tmp_path / "engine")

@@ -21,7 +21,7 @@ from test_native_windows import onnx_file
 from test_run_command import keypoints, write_pose_engine
 
 from export.onnx_graph import read_model
-from export.quantise import Int8Plan, quantise
+from export.precision import Int8Plan, make_precision
 from runtime.engine import Engine
 from runtime.preprocess import prepare
 
@@ -100,7 +100,8 @@ def test_exported_networks(read_on_both: Read, onnx_file: Path, tmp_path: Path, 
     if precision == "int8":
         engine = tmp_path / "int8.onnx"
         clips = (prepare(contract, video, video) for video in (moving_clip(contract, 100, seed) for seed in (1, 2)))
-        quantise(read_model(onnx_file), engine, clips, Int8Plan(weight_bits=7), tmp_path)
+        made = make_precision(read_model(onnx_file), "int8", clips, options=Int8Plan(weight_bits=7))
+        engine.write_bytes(made.to_bytes())
     here, arm = read_on_both(engine, moving_clip(contract, 150, 3))
     same(here, arm)
     assert len(arm) > 8, "a test of nothing"

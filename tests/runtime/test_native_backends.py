@@ -55,7 +55,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         patch.syspath_prepend(str(Path(__file__).parents[1] / "export"))
         from export_stage import colour_clip, contract, network
     from export.onnx_graph import export_onnx, read_model
-    from export.quantise import Int8Plan, quantise
+    from export.precision import Int8Plan, make_precision
 
     folder = tmp_path_factory.mktemp("colours")
 
@@ -64,7 +64,8 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
     export_onnx(network(), contract(), folder / "fp32.onnx")
     seen = [prepare(contract(), clip("RED", "GREEN", "BLUE"), None), prepare(contract(), clip("BLUE", "RED"), None)]
-    quantise(read_model(folder / "fp32.onnx"), folder / "int8.onnx", seen, Int8Plan(), folder)
+    made = make_precision(read_model(folder / "fp32.onnx"), "int8", seen, options=Int8Plan())
+    (folder / "int8.onnx").write_bytes(made.to_bytes())
     return SimpleNamespace(fp32=folder / "fp32.onnx", int8=folder / "int8.onnx", clip=clip, contract=contract())
 
 
