@@ -25,6 +25,7 @@ class Host:
     flags: Tuple[str, ...]  # of TELLING_FLAGS
     memory_mb: Optional[int]  # what this process may use; None: unknown
     os: str
+    board: str = ""  # the device tree's name of it: "Raspberry Pi 5 Model B Rev 1.0"; "" where there is none
 
     def described(self) -> Dict[str, str]:
         """As text, for records and reports."""
@@ -50,13 +51,29 @@ def detect(root: Path = Path("/")) -> Host:
         flags=tuple(flag for flag in TELLING_FLAGS if flag in words),
         memory_mb=_memory_mb(root),
         os=platform.platform(),
+        board=read_text(root / "proc/device-tree/model").strip("\0 \n"),
     )
+
+
+def total_memory_mb(root: Path = Path("/")) -> Optional[int]:
+    """Memory of the machine as its kernel counts it, whatever a container may use; None: unknown."""
+    lines = read_text(root / "proc/meminfo").splitlines()
+    totals = [int(line.split()[1]) >> 10 for line in lines if line.startswith("MemTotal:")]
+    return totals[0] if totals else None
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file; "" where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _cpu_info(path: Path) -> Dict[str, str]:
     """The first value of each key: the cores of one machine are taken to be alike."""
     found: Dict[str, str] = {}
-    for line in _read(path).splitlines():
+    for line in read_text(path).splitlines():
         key, colon, value = line.partition(":")
         if colon:
             found.setdefault(key.strip(), value.strip())
@@ -64,16 +81,8 @@ def _cpu_info(path: Path) -> Dict[str, str]:
 
 
 def _memory_mb(root: Path) -> Optional[int]:
-    lines = _read(root / "proc/meminfo").splitlines()
-    limits = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
-    limit = _read(root / "sys/fs/cgroup/memory.max").strip()  # a container's limit, below what the machine has
-    if limit.isdigit():
-        limits.append(int(limit))
-    return min(limits) >> 20 if limits else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    total, limit = total_memory_mb(root), read_text(root / "sys/fs/cgroup/memory.max").strip()
+    sizes = [] if total is None else [total]
+    if limit.isdigit():  # a container's limit, below what the machine has
+        sizes.append(int(limit) >> 20)
+    return min(sizes) if sizes else None
