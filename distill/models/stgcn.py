@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -28,7 +29,7 @@ class StgcnSpec(Spec):
     pool: Literal["mean", "flatten"] = "mean"
     frame_width: PositiveInt = 128  # of the frame feature, if pool is "flatten"
     temporal: PositiveInt  # D, width of the 1D convolutions and of the clip features
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)  # in front of the classifier
     bones: tuple[tuple[str, str], ...] | None = None  # of the skeleton; none: those of this project's 49 joints
 
     @field_validator("kernel")
@@ -80,15 +81,12 @@ class StgcnBlock(nn.Module):
     The temporal convolution keeps the number of frames: like the paper's it reads zeros beyond the ends of a clip.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, graph: Tensor, free: bool, residual: bool, dropout: float
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, graph: Tensor, free: bool, residual: bool) -> None:
         super().__init__()
         self.spatial = GraphConv(inputs, outputs, graph, free)
         self.spatial_norm = nn.BatchNorm2d(outputs)
         self.over_time = nn.Conv2d(outputs, outputs, (1, kernel), padding=(0, kernel // 2), bias=False)
         self.norm = nn.BatchNorm2d(outputs)
-        self.dropout = nn.Dropout(dropout)
         self.residual = residual
         self.shortcut: nn.Module = nn.Identity()
         if residual and inputs != outputs:
@@ -97,7 +95,7 @@ class StgcnBlock(nn.Module):
     def forward(self, columns: Tensor, time: Timeline) -> Tensor:
         """(clips,C,V,T) -> (clips,C',V,T)."""
         inner = torch.relu(self.spatial_norm(self.spatial(columns)))
-        inner = self.dropout(self.norm(time.convolve(self.over_time, inner)))
+        inner = self.norm(time.convolve(self.over_time, inner))
         return torch.relu(inner + self.shortcut(columns) if self.residual else inner)
 
 
@@ -118,8 +116,8 @@ class Stgcn(Recogniser):
         graph = torch.tensor(partitions(spec.partition, source.joints, source.origin, bones))
         self.normalise = nn.BatchNorm1d(joints * CHANNELS)
         self.blocks = nn.ModuleList(
-            StgcnBlock(inputs, outputs, spec.kernel, graph, spec.free, inputs != CHANNELS, spec.dropout)
-            for inputs, outputs in zip((CHANNELS, *spec.widths), spec.widths, strict=False)
+            StgcnBlock(inputs, outputs, spec.kernel, graph, spec.free, bool(i))
+            for i, (inputs, outputs) in enumerate(pairwise((CHANNELS, *spec.widths)))
         )
         width = spec.widths[-1]
         self.frame: nn.Module | None = None

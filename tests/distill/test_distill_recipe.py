@@ -29,8 +29,10 @@ def test_every_recipe_that_comes_along_is_valid_and_builds(name: str) -> None:
 def test_distilled_students_differ_from_the_plain_ones_by_the_distillation_only() -> None:
     for plain, distilled in (
         ("demo/stgt", "demo/stgt-trkd"),
+        ("demo/stgcn", "demo/stgcn-trkd"),
         ("demo/lrinet", "demo/lrinet-crkd"),
         ("paper/stgt", "paper/stgt-trkd"),
+        ("paper/stgcn", "paper/stgcn-trkd"),
         ("paper/lrinet", "paper/lrinet-crkd"),
     ):
         a, b = load_recipe(plain), load_recipe(distilled)

@@ -53,7 +53,7 @@ def test_file_tells_nothing_of_the_machine_and_is_the_same_twice(exported: Expor
     assert str(Path(__file__).parent).encode() not in content and b".py" not in content
 
 
-NETWORKS = [("lrinet", RgbInput(32, 32)), ("cnn2d1d", RgbInput(64, 64)), ("stgt", KEYPOINTS)]
+NETWORKS = [("lrinet", RgbInput(32, 32)), ("cnn2d1d", RgbInput(64, 64)), ("stgt", KEYPOINTS), ("stgcn", KEYPOINTS)]
 
 
 @pytest.mark.parametrize("name, source", NETWORKS)
