@@ -72,8 +72,8 @@ NATIVE_SH = """#!/bin/sh
 # $CXX names another compiler than c++. Where TensorRT's and CUDA's headers are, its backend is built as well.
 cd "$(dirname -- "$0")" || exit 2
 cxx=${CXX:-c++}
-flags="-std=c++17 -O3 -DNDEBUG -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -Iinclude -Isrc \\
-    -DSIGNEDGE_VERSION=\\"@VERSION@\\""
+flags="-std=c++17 -O3 -DNDEBUG -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -Iinclude -Isrc -include version.h"
+echo '#define SIGNEDGE_VERSION "@VERSION@"' > version.h
 cuda=/usr/local/cuda/include
 names=onnxruntime
 printf '#include <NvInfer.h>\\n#include <cuda.h>\\nint main() {}\\n' > probe.cpp
@@ -100,12 +100,12 @@ for source in src/*.cpp backends.cpp $(for name in $names; do echo "src/backends
         *) extra="-ffp-contract=off" ;;
     esac
     case $($cxx -dumpmachine) in x86_64*) ;; *) extra=$(echo "$extra" | sed 's/-m[a-z0-9=-]*//g') ;; esac
-    eval "$cxx $flags $extra -c $source -o $object" || exit 1
+    $cxx $flags $extra -c "$source" -o "$object" || exit 1
     objects="$objects $object"
 done
 $cxx -shared -o libsignedge.so $objects -Wl,--version-script=signedge.map -Wl,-soname,libsignedge.so.1 \\
     -Wl,--no-undefined -ldl -lpthread || exit 1
-rm -f $objects probe.cpp backends.cpp
+rm -f $objects probe.cpp backends.cpp version.h
 echo "built $(pwd)/libsignedge.so"
 """
 

@@ -112,11 +112,8 @@ def on_cpu(bundle: Path, contract: Contract, say: Say) -> Iterator[Built]:
     try:
         engine = Engine.from_onnx(bundle / bundles.MODEL, threads=1)
     except SignedgeError as error:
-        why = "neither libsignedge nor the Python package is here" if isinstance(error, MissingExtra) else str(error)
-        raise Refused(
-            f"the CPU path needs ONNX Runtime: {why}. Its library is named in $SIGNEDGE_ONNXRUNTIME_LIBRARY, or comes "
-            f"with: pip install onnxruntime"
-        ) from error
+        why = "no libsignedge loads and there is no Python package" if isinstance(error, MissingExtra) else str(error)
+        raise Refused(f"the CPU path needs ONNX Runtime (pip install onnxruntime): {why}") from error
     rgb = contract.modality == "rgb"
     yield Built(
         through=engine.through,

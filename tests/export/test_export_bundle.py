@@ -1,0 +1,273 @@
+"""Bundles: whole, the same bytes every time, and one command that makes an engine or leaves none."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_stage import (
+    HERE,
+    MADE,
+    ORIN,
+    RTX,
+    bundle_for,
+    fake_jetson,
+    gate_clips,
+    python_of,
+    rewrite_clips,
+    run_command,
+)
+from export_stage import contract
+from onnx import numpy_helper
+
+from devices.profile import resolve
+from export.bundle import device_sources
+from export.onnx_graph import ExportReport, read_model
+from runtime import abi
+from runtime.device.folder import CLIPS, read_bundle, read_clips, write_json
+from runtime.engine import Engine
+from runtime.errors import BadInput, CriterionFailed, Refused
+
+PYTHONS = ("3.8", "3.10", "3.12")  # of JetPack 5, 6 and 7
+IMPORTS = """
+import importlib, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+sys.path.insert(0, str(folder))
+before = set(sys.modules)
+for path in sorted(folder.rglob("*.py")):
+    name = ".".join(path.relative_to(folder).with_suffix("").parts)
+    importlib.import_module(name[: -len(".__init__")] if name.endswith(".__init__") else name)
+new = [module for name, module in list(sys.modules.items()) if name not in before]
+files = [getattr(module, "__file__", None) or "" for module in new]
+print(sorted({file.split("site-packages/")[1].split("/")[0] for file in files if "site-packages/" in file}))
+"""
+
+
+@pytest.fixture(scope="module")
+def orin(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for Orin Nano."""
+    return bundle_for(ORIN, exported, tmp_path_factory.mktemp("bundles") / "orin").folder
+
+
+@pytest.fixture
+def here(exported: ExportReport, tmp_path: Path) -> Path:
+    """A bundle for a CPU like this one, which may be broken."""
+    return bundle_for(HERE, exported, tmp_path / "here").folder
+
+
+def test_same_arguments_same_bytes(exported: ExportReport, tmp_path: Path) -> None:
+    archives = []
+    for name in ("one", "two"):
+        made = bundle_for(ORIN, exported, tmp_path / name / "orin", archive=True)
+        assert made.archive is not None
+        archives.append(made.archive.read_bytes())
+    assert archives[0] == archives[1]
+    with tarfile.open(tmp_path / "one" / "orin.tar") as tar:
+        entries = tar.getmembers()
+    names = [entry.name for entry in entries]
+    assert names == sorted(names) and "orin/build.sh" in names and "orin/manifest.json" in names
+    assert {(entry.mtime, entry.uid, entry.uname) for entry in entries} == {(0, 0, "")}
+
+
+def test_manifest_names_every_file_and_the_chain(orin: Path) -> None:
+    manifest = read_bundle(orin)
+    found = {path.relative_to(orin).as_posix() for path in orin.rglob("*") if path.is_file()}
+    assert found == {*manifest["files"], "manifest.json"}
+    assert manifest["needs"]["compute_capability"] == "8.7" and manifest["needs"]["software"] == "JetPack 6.2"
+    assert manifest["chain"]["onnx"] == MADE["chain"]["onnx"]
+    assert manifest["chain"]["graph"] == manifest["files"]["model.onnx"]
+    assert manifest["gate"]["passed"] and manifest["gate"]["wer"] == 0
+    assert [item.expected for item in read_clips(orin)] == [item.reference for item in gate_clips()]
+
+
+def test_graph_that_reads_badly_makes_no_bundle(exported: ExportReport, tmp_path: Path) -> None:
+    graph = read_model(exported.path)
+    weight = max(graph.graph.initializer, key=lambda item: numpy_helper.to_array(item).size)
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    with pytest.raises(CriterionFailed, match="failed the WER gate"):
+        bundle_for(ORIN, exported, tmp_path / "orin", graph=graph)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_together(exported: ExportReport, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="another contract"):
+        bundle_for(ORIN, exported, tmp_path / "orin", contract=contract(name="other"))
+    with pytest.raises(BadInput, match="no chain"):
+        bundle_for(ORIN, exported, tmp_path / "orin", made={})
+    with pytest.raises(BadInput, match="nothing can be judged"):
+        bundle_for(ORIN, exported, tmp_path / "orin", gate_clips=[])
+    openvino = resolve(ORIN)._replace(software=resolve(ORIN).software.model_copy(update={"runtime": "openvino"}))
+    with pytest.raises(Refused, match="no bundle is made"):
+        bundle_for(ORIN, exported, tmp_path / "orin", target=openvino)
+    assert not list(tmp_path.iterdir())
+
+
+def test_contract_is_put_into_a_graph_without_one(exported: ExportReport, tmp_path: Path) -> None:
+    graph = read_model(exported.path)
+    del graph.metadata_props[:]
+    made = bundle_for(ORIN, exported, tmp_path / "orin", graph=graph)
+    assert Engine.from_onnx(made.folder / "model.onnx", 1).contract == contract()
+    assert not graph.metadata_props, "the caller's graph was changed"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_sources_are_closed(orin: Path, version: str) -> None:
+    """Everything in the bundle imports alone, with numpy and nothing else."""
+    command = [python_of(version), "-I", "-B", "-c", IMPORTS, str(orin / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert [name for name in ast.literal_eval(done.stdout) if not name.startswith("numpy")] == []
+
+
+def test_sources_hold_nothing_of_the_workshop() -> None:
+    names = {path.name for path in device_sources()}
+    assert {"build.py", "decode.py", "wer.py", "bootstrap.py", "preprocess.py", "contract.py", "atomic.py"} <= names
+    assert not {"video.py", "overlay.py", "live.py", "cli.py"} & names
+
+
+def test_engine_on_this_cpu(here: Path, tmp_path: Path) -> None:
+    done = run_command(here, "--out", "made")
+    assert done.returncode == 0, done.stderr
+    engine = Engine.open(tmp_path / "made" / "engine", threads=1)
+    clip = gate_clips()[0]
+    assert tuple(engine.recognise(clip.clip)) == clip.reference
+    manifest = dict(engine.manifest)
+    assert manifest["gate"]["passed"] and manifest["latency"]["samples"] >= 10 and manifest["plan"] == MADE["plan"]
+    assert set(manifest["chain"]) >= {"onnx", "graph", "bundle", "engine", "gate_clips"}
+    again = run_command(here, "--out", "made")
+    assert again.returncode == 2 and "already exists" in again.stderr
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_engine_on_pythons_of_devices(here: Path, tmp_path: Path, version: str) -> None:
+    python = python_of(version)
+    if not abi.installed():
+        pytest.skip("libsignedge is not built (make library)")
+    done = run_command(here, python=python, SIGNEDGE_LIBRARY=abi.library_path())
+    assert done.returncode == 0, done.stderr
+    assert f"python: {version}" in done.stdout and "through libsignedge" in done.stdout
+    manifest = json.loads((here / "engine" / "manifest.json").read_text())
+    assert manifest["gate"]["wer"] == 0 and manifest["versions"]["python"].startswith(version)
+
+
+def test_engine_that_reads_badly_is_not_kept(here: Path) -> None:
+    rewrite_clips(here, reference=["RED"], baseline=["RED"])
+    done = run_command(here)
+    assert done.returncode == 1 and "failed the WER gate" in done.stderr
+    assert not (here / "engine").exists() and (here / "logs" / "gate.json").is_file()
+    assert "failed the WER gate" in (here / "logs" / "error.log").read_text()
+
+
+def test_changed_and_missing_files_are_named(here: Path) -> None:
+    with (here / "model.onnx").open("ab") as handle:
+        handle.write(b"\0")
+    done = run_command(here)
+    assert done.returncode == 2 and "model.onnx is not the file" in done.stderr and not (here / "engine").exists()
+    (here / "model.onnx").unlink()
+    assert "model.onnx is missing" in run_command(here).stderr
+    (here / "manifest.json").write_text("{}")
+    assert "is not a bundle" in run_command(here).stderr
+
+
+def test_cpu_check(orin: Path, tmp_path: Path) -> None:
+    """The CPU path of a bundle for another machine: the same glosses, no engine."""
+    done = run_command(orin, "--cpu", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "all 6 clips are read as where the bundle was made" in done.stdout
+    assert not (tmp_path / "out" / "engine").exists()
+
+
+def test_cpu_check_finds_another_reading(here: Path) -> None:
+    rewrite_clips(here, expected=["RED"])
+    done = run_command(here, "--cpu")
+    assert done.returncode == 1 and "6 of 6 clips are read otherwise here" in done.stderr and "dev0" in done.stderr
+
+
+def test_wrong_machine_is_refused_with_every_reason(orin: Path, tmp_path: Path) -> None:
+    root = fake_jetson(tmp_path / "root", l4t="35 4.1", chip="tegra194", model="AGX Xavier")
+    done = run_command(orin, "--out", str(tmp_path / "out"), SIGNEDGE_ROOT=str(root))
+    assert done.returncode == 3 and len(done.stderr.splitlines()) == 1
+    for reason in ("for JetPack 6.2, this machine has JetPack 5 (L4T 35.4.1)", "compute capability 8.7", "has 7.2"):
+        assert reason in done.stderr
+    told = json.loads((tmp_path / "out" / "logs" / "machine.json").read_text())
+    assert told["model"] == "NVIDIA Jetson AGX Xavier Developer Kit"
+
+
+def test_missing_tensorrt_says_how_to_get_it(orin: Path, tmp_path: Path) -> None:
+    done = run_command(orin, "--out", str(tmp_path / "out"), SIGNEDGE_ROOT=str(fake_jetson(tmp_path / "root")))
+    assert done.returncode == 3 and "JetPack 5" not in done.stderr
+    assert "tensorrt is missing" in done.stderr and "sudo apt install tensorrt" in done.stderr
+
+
+def test_rtx_plan_is_built_and_cannot_be_judged_without_a_gpu(exported: ExportReport, tmp_path: Path) -> None:
+    python = python_of("", "tensorrt_rtx")
+    bundle = bundle_for(RTX, exported, tmp_path / "rtx").folder
+    done = run_command(bundle, python=python)
+    if done.returncode == 0:
+        pytest.skip("this machine has the GPU")
+    assert done.returncode == 3, done.stderr
+    if "compute capability" in done.stderr:
+        pytest.skip("this machine has another GPU")
+    assert "KiB with tensorrt_rtx" in done.stdout and "without a working CUDA driver it cannot be judged" in done.stderr
+    assert not (bundle / "engine").exists() and (bundle / "logs" / "build.log").stat().st_size > 0
+    assert isinstance(json.loads((bundle / "logs" / "layers.json").read_text()), list)
+
+
+def test_old_python_and_missing_numpy_are_told(here: Path, tmp_path: Path) -> None:
+    assert "there is no no-such-python here" in run_command(here, python="no-such-python").stderr
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.6.9\nexit 1\n')
+    old.chmod(0o755)
+    done = run_command(here, python=str(old))
+    assert done.returncode == 2 and "Python 3.6.9 is too old" in done.stderr
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    done = run_command(here, python=str(bare))
+    assert done.returncode == 2 and "has no numpy" in done.stderr
+
+
+def test_two_builds_do_not_meet(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".building").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = run_command(here, "--out", str(tmp_path / "out"))
+    assert done.returncode == 2 and "another build is at work" in done.stderr
+
+
+def test_full_disk_leaves_no_engine(here: Path, tiny_disk: Path) -> None:
+    done = run_command(here, "--out", str(tiny_disk / "out"))
+    assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+    assert not (tiny_disk / "out" / "engine").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="a C++ compiler is needed")
+def test_library_builds_from_the_sources_in_the_bundle(here: Path, tmp_path: Path) -> None:
+    done = subprocess.run(["sh", str(here / "native" / "build.sh")], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run_command(here, "--cpu", python=python_of("3.8"))
+    assert done.returncode == 0 and "through libsignedge" in done.stdout, done.stderr
+
+
+def test_clips_of_keypoints(tmp_path: Path) -> None:
+    points = np.arange(24, dtype="<f4").reshape(2, 4, 3)
+    (tmp_path / CLIPS).parent.mkdir()
+    points.tofile(tmp_path / "clips" / "0.float32")
+    row = {"id": "a", "file": "clips/0.float32", "type": "float32", "shape": [2, 4, 3]}
+    told = {"reference": ["A"], "baseline": [], "expected": []}
+    write_json(tmp_path / CLIPS, {"clips": [{**row, **told}]})
+    (read,) = read_clips(tmp_path)
+    np.testing.assert_array_equal(read.clip, points)
+    write_json(tmp_path / CLIPS, {"clips": [{**row, **told, "shape": [3, 4, 3]}]})
+    with pytest.raises(BadInput, match="24 values"):
+        list(read_clips(tmp_path))
