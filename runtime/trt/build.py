@@ -90,12 +90,16 @@ def build_plan(
     """Build `onnx` (one float32 input (B,T',...)) with the module `trt`; `progress` is told the stages.
 
     `timing_cache` is what an earlier build returned; one of another GPU or version is not used.
+    After a build that failed, some modules refuse another in the same process: `runtime.trt.apart` builds in its own.
     Raises `BadInput` for a graph that cannot be read or built (node and reason), `Refused` for what this version,
     the target or a machine without a GPU cannot do.
     """
     tell = progress or (lambda stage: None)
     with collected(trt) as lines:
         check_request(trt, request)
+        if trt.__name__ in _SPOILT:
+            why = _SPOILT[trt.__name__]
+            raise Refused(f"a build by {label(trt)} failed in this process: {why}; build in a new process")
         builder = _make(trt.Builder, trt, lines)
         if request.dla_core is not None and request.dla_core >= builder.num_DLA_cores:
             raise Refused(f"DLA core {request.dla_core} was asked for; this machine has {builder.num_DLA_cores}")
@@ -115,6 +119,8 @@ def build_plan(
         tell(f"building with {label(trt)}")
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
+            if "build_after_failure" in NOT_DONE.get(trt.__name__, {}):
+                _SPOILT[trt.__name__] = NOT_DONE[trt.__name__]["build_after_failure"]
             raise build_error(trt, lines)
         plan = bytes(memoryview(serialized))
         kept = bytes(memoryview(config.get_timing_cache().serialize())) if times_kernels(trt) else b""
@@ -127,12 +133,16 @@ def build_plan(
 # What a module has by name and yet does not do: it fails late, warns, or says nothing (seen with 1.7.1).
 NOT_DONE = {
     "tensorrt_rtx": {
+        "build_after_failure": "the next plan would fall back from INT8 to FP32 in silence",
         "version_compatible": "it comes without the lean runtime that such a plan carries",
         "hardware_compatible": "name compute capabilities, or none for every GPU that it supports",
         "dla_core": "it builds for GPUs alone",
         "timing_cache": "it chooses kernels without timing them",
     },
 }
+
+
+_SPOILT: Dict[str, str] = {}  # modules whose process builds no more -> why
 
 
 def times_kernels(trt: Any) -> bool:
@@ -270,8 +280,9 @@ def _make(factory: Callable[[Any], Any], trt: Any, lines: List[Line]) -> Any:
 
 
 def _no_gpu(trt: Any, lines: List[Line]) -> Refused:
+    said = errors(lines) or [line.text for line in lines if line.severity == "WARNING"]  # 8.6 warns, and gives nothing
     return Refused(
-        f"{label(trt)} cannot start here: {'; '.join(errors(lines)) or 'no reason given'}. "
+        f"{label(trt)} cannot start here: {said[-1] if said else 'no reason given'}. "
         "It needs an NVIDIA GPU and a driver that is new enough; build a bundle and run it on the device"
     )
 
@@ -315,9 +326,9 @@ def _keep_fp32(trt: Any, network: Any, request: BuildRequest) -> None:
         layer = network.get_layer(number)
         if layer.name in request.keep_fp32:
             missing.discard(layer.name)
-            layer.precision = trt.float32
+            layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):
-                layer.set_output_type(output, trt.float32)
+                layer.set_output_type(output, trt.DataType.FLOAT)
     if missing:
         raise BadInput(f"no layer is named {', '.join(sorted(missing))}; keep_fp32 takes names of nodes")
 
