@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Dict, List, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
 
 import typer
 
@@ -16,6 +17,7 @@ from devices.schema import UNVERIFIED, Figure, Profile, Software
 from runtime.errors import Refused
 
 app = typer.Typer(help="List and show targets, recognise the machine at hand.", no_args_is_help=True)
+ROOT = Path("/")  # where /proc, /sys and /etc of the machine lie
 NO_VNNI = "this CPU has no VNNI: INT8 engines work here, but gain less, and their weights keep 7 bits"
 GROUPS = {  # family of a profile -> heading, in the order of the list
     "jetson": "NVIDIA Jetson modules",
@@ -50,7 +52,7 @@ def list_targets(as_json: bool = _json) -> None:
 @app.command()
 def show(target: str = typer.Argument(help="name of the target, or name@software"), as_json: bool = _json) -> None:
     """Everything known of TARGET: each figure with its unit and source, marked where derived or unverified."""
-    profile, software, said, at_hand = profiles.resolve(target)
+    profile, software, said, at_hand = profiles.resolve(target, ROOT)
     for line in said:
         print(line, file=sys.stderr)
     if as_json:
@@ -64,29 +66,25 @@ def show(target: str = typer.Argument(help="name of the target, or name@software
 @app.command("detect")
 def detect_host(as_json: bool = _json) -> None:
     """Processor, instruction sets, memory, Jetson module with its JetPack, NVIDIA GPUs, and the targets they are."""
-    host, board, gpus = detect(), jetson.read(), nvidia.gpus()
-    fitting = profiles.here()
-    names = [item.name for item in fitting]
+    host, board, gpus = detect(ROOT), jetson.read(ROOT), nvidia.gpus()
+    targets = [item.name for item in profiles.here(ROOT)]
+    jetpack = profiles.jetpack(board.l4t) if board else ""
     if as_json:
-        told = board._asdict() if board else None
-        found = {**asdict(host), "jetson": told, "jetpack": profiles.jetpack(board.l4t) if board else ""}
-        print(json.dumps({**found, "gpus": [gpu._asdict() for gpu in gpus], "targets": names}, indent=2))
+        found: Dict[str, Any] = {"jetson": board._asdict() if board else None, "jetpack": jetpack}
+        found["gpus"] = [gpu._asdict() for gpu in gpus]
+        print(json.dumps({**asdict(host), **found, "targets": targets}, indent=2))
         return
-    lines: Dict[str, str] = host.described()
-    if host.board:
-        lines["board"] = host.board
+    lines = {**host.described(), "board": host.board}
     if board:
         lines["module"] = _module(board)
-        lines["jetpack"] = f"{profiles.jetpack(board.l4t) or 'unknown'} (L4T {board.l4t or 'not told'})"
+        lines["jetpack"] = f"{jetpack or 'unknown'} (L4T {board.l4t or 'not told'})"
     for number, gpu in enumerate(gpus):
-        lines[f"gpu {number}"] = (
-            f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_mb} MiB, driver {gpu.driver}"
-        )
-    lines["targets"] = ", ".join(names) or "none known"
+        more = f"compute capability {gpu.compute_capability}, {gpu.memory_mb} MiB, driver {gpu.driver}"
+        lines[f"gpu {number}"] = f"{gpu.name}, {more}"
+    lines["targets"] = ", ".join(targets) or "none known"
     print("\n".join(_table(lines)))
-    x86 = profiles.load("x86-cpu")
-    if x86.runs_on(host) and not x86.int8_is_exact(host):
-        print(f"note: x86-cpu: {NO_VNNI}")
+    if "x86-avx2" in targets and "x86-vnni" not in targets:
+        print(f"note: {NO_VNNI}")
 
 
 def _module(board: jetson.Jetson) -> str:

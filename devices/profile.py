@@ -205,7 +205,7 @@ def _with_memory(named: Profile, board: jetson.Jetson) -> Tuple[Profile, List[st
     if _memory_fits(named.figures["memory"].value, board):
         return named, []
     if any(_memory_fits(other, board) for other in named.other_memory):
-        return named, [f"{named.name} with {size}: its GPU, less or more memory"]
+        return named, [f"{named.name} with {size}: the same GPU, other memory"]
     for item in map(load, profile_names()):
         alike = item.series == named.series and item.name.endswith("-super") == named.name.endswith("-super")
         if alike and _memory_fits(item.figures["memory"].value, board):

@@ -217,7 +217,7 @@ def _wrong_figures(profile: Profile) -> str:
         if figure.formula:
             try:
                 value = calculate(figure.formula, known)
-            except (KeyError, ValueError, SyntaxError, ZeroDivisionError) as error:
+            except (ValueError, SyntaxError, ZeroDivisionError) as error:
                 return f"figure {name}: formula '{figure.formula}': {error}"
             if abs(value - figure.value) > DERIVED_TOLERANCE * value:
                 return f"figure {name} is {figure.value:g}, its formula {figure.formula} gives {value:.4g}"
@@ -236,12 +236,14 @@ def names_in(formula: str) -> Tuple[str, ...]:
 
 
 def calculate(formula: str, known: Dict[str, float]) -> float:
-    """The value of sums and products over `known` names. Raises `KeyError`, `ValueError` or `SyntaxError`."""
+    """The value of sums and products over `known` names. Raises `ValueError` or `SyntaxError`."""
 
     def value(node: ast.AST) -> float:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             return float(node.value)
         if isinstance(node, ast.Name):
+            if node.id not in known:
+                raise ValueError(f"no figure '{node.id}'")
             return known[node.id]
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return _OPERATORS[type(node.op)](value(node.left), value(node.right))
