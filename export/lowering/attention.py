@@ -1,0 +1,103 @@
+"""Attention (opset 23) as matrix products and a softmax, for runtimes that have no such operator.
+
+A mask becomes -10000 rather than minus infinity: far enough below any score, and a number that float16 holds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.graph import GraphView, attributes
+from export.lowering.emit import Emit
+from runtime.errors import Refused
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+OPS = frozenset({"Attention"})
+SAYS = "attention written as matrix products and a softmax"
+MASKED = -1e4
+
+
+def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
+    """The nodes that replace `node`: queries, keys, values (B,H,T,D) or (B,T,H*D).
+
+    Raises `Refused` for caches, further outputs, and fewer heads of keys than of queries.
+    """
+    emit, found = Emit(view, node), attributes(node)
+    _refuse_what_is_not_written(view, node, found)
+    flat = view.rank(node.input[0]) == 3
+    heads = int(found.get("q_num_heads", 0))
+    q, k, v = (_by_heads(emit, name, heads) if flat else name for name in node.input[:3])
+    scale = found.get("scale") or 1 / math.sqrt(_depth(view, node, heads))
+    q = emit.op("Mul", q, emit.constant(scale, like=node.input[0]))
+    scores = emit.op("MatMul", q, emit.op("Transpose", k, perm=[0, 1, 3, 2]))
+    cap = found.get("softcap", 0.0)
+    if cap and view.opset >= 24:  # the order of cap and mask changed
+        scores = _capped(emit, scores, cap, node.input[0])
+    scores = _masked(emit, scores, q, k, found)
+    if cap and view.opset < 24:
+        scores = _capped(emit, scores, cap, node.input[0])
+    y = emit.op("MatMul", emit.op("Softmax", scores, axis=-1), v)
+    if flat:
+        y = emit.op("Reshape", emit.op("Transpose", y, perm=[0, 2, 1, 3]), emit.ints(0, 0, -1))
+    return emit.finish(y, node.output[0])
+
+
+def _refuse_what_is_not_written(view: GraphView, node: NodeProto, found: dict[str, Any]) -> None:
+    def refuse(what: str) -> None:
+        raise Refused(f"node {node.name} (Attention): {what} cannot be written in simpler operators here")
+
+    if any(node.input[3 + index] for index in range(1, len(node.input) - 3)):
+        refuse("a cache of past keys and values")
+    if any(name in view.users or name in view.outputs for name in node.output[1:] if name):
+        refuse("more than the first output")
+    if found.get("q_num_heads", 0) != found.get("kv_num_heads", 0):
+        refuse("another number of heads for keys than for queries")
+    shapes = [view.shape(name) for name in node.input[:2]]
+    if any(shape is None for shape in shapes):
+        refuse("an unknown number of axes")
+    if len(shapes[0] or ()) == 4 and (shapes[0] or ())[1] != (shapes[1] or ())[1]:
+        refuse("another number of heads for keys than for queries")
+
+
+def _by_heads(emit: Emit, x: str, heads: int) -> str:
+    """(B,T,H*D) -> (B,H,T,D)."""
+    return emit.op("Transpose", emit.op("Reshape", x, emit.ints(0, 0, heads, -1)), perm=[0, 2, 1, 3])
+
+
+def _depth(view: GraphView, node: NodeProto, heads: int) -> int:
+    """Numbers a head."""
+    last = (view.shape(node.input[0]) or (None,))[-1]
+    if not isinstance(last, int):
+        raise Refused(f"node {node.name} (Attention): the width of its queries is unknown, and no scale is given")
+    return last // heads if view.rank(node.input[0]) == 3 else last
+
+
+def _capped(emit: Emit, scores: str, cap: float, like: str) -> str:
+    number = emit.constant(cap, like=like)
+    return emit.op("Mul", emit.op("Tanh", emit.op("Div", scores, number)), number)
+
+
+def _masked(emit: Emit, scores: str, q: str, k: str, found: dict[str, Any]) -> str:
+    from onnx import TensorProto
+
+    node = emit.node
+    zero, never = (emit.constant(value, like=node.input[0]) for value in (0.0, MASKED))
+    mask = node.input[3] if len(node.input) > 3 else ""
+    if mask and emit.view.dtype(mask) == TensorProto.BOOL:
+        mask = emit.op("Where", mask, zero, never)
+    if mask:
+        scores = emit.op("Add", scores, mask)
+    if found.get("is_causal", 0):
+        start, step = emit.constant(np.int64(0)), emit.constant(np.int64(1))
+        ends = [
+            emit.op("Gather", emit.op("Shape", x), emit.constant(np.int64(2)), axis=0) for x in (q, k)
+        ]  # numbers of queries and keys
+        rows, columns = (emit.op("Range", start, end, step) for end in ends)
+        seen = emit.op("GreaterOrEqual", emit.unsqueeze(rows, [1]), emit.unsqueeze(columns, [0]))
+        scores = emit.op("Add", scores, emit.op("Where", seen, zero, never))
+    return scores
