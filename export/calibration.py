@@ -101,7 +101,7 @@ def ranges(
 
 
 def extremes(model: ModelProto, tensors: Sequence[str], clips: Iterable[np.ndarray]) -> dict[str, Range]:
-    """The smallest and largest value of every tensor of `tensors` over `clips`, finite or not; `BadInput` for no clips."""
+    """The smallest and largest value of every tensor of `tensors` over `clips`, finite or not."""
     with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         return observe(model, tensors, [], clips, Path(work))[0]
 
@@ -147,7 +147,7 @@ def clipped(name: str, sample: np.ndarray, seen: Range, method: str) -> Range:
 
 
 def _observed(model: ModelProto, tensors: Sequence[str], sampled: set[str]) -> ModelProto:
-    """A copy of the model with outputs `observe:low|high:TENSOR` for each tensor, and `observe:some:` for the sampled."""
+    """A copy of the model with outputs `observe:low|high:TENSOR`, and `observe:some:TENSOR` for those sampled."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from onnx.defs import OpSchema
 
 FLOAT, FLOAT16 = 1, 10  # of onnx.TensorProto
-TYPED = frozenset({"Cast", "Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"})  # by an attribute
+TYPED = frozenset({"Cast", "Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"})  # by attribute
 
 
 def computes_floats(node: NodeProto, view: GraphView) -> bool:

@@ -1,4 +1,4 @@
-"""FP16: which nodes may compute in half precision, by rules that each give their reason, in as few regions as possible."""
+"""FP16: which nodes may compute in half precision, by rules that each give their reason, with few casts."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Rule:
     holds: Callable[[Facts, NodeProto], bool]
     why: str
     ops: frozenset[str] | None = None  # None: any
+
+    def fits(self, facts: Facts, node: NodeProto) -> bool:
+        """Whether the node stays in fp32 by this rule."""
+        return (self.ops is None or node.op_type in self.ops) and self.holds(facts, node)
 
 
 def _masks(facts: Facts, node: NodeProto) -> bool:
@@ -128,9 +132,9 @@ def halves(view: GraphView, seen: Mapping[str, Range], int8: Mapping[str, str]) 
     nodes = [node for node in view.graph.node if computes_floats(node, view)]
     why = {}
     for node in nodes:
-        rule = next((item for item in RULES if (item.ops is None or node.op_type in item.ops) and item.holds(facts, node)), None)
-        if node.name not in int8 and rule is not None:
-            why[node.name] = rule.why
+        reason = next((rule.why for rule in RULES if rule.fits(facts, node)), "")
+        if node.name not in int8 and reason:
+            why[node.name] = reason
     free = [node for node in nodes if node.name not in why and node.name not in int8]
     alone = {node.name for region in _regions(view, free, int8) for node in region}
     decisions, assignment = [], {}

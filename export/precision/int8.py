@@ -1,6 +1,6 @@
 """INT8: which nodes compute in eight bits and on which ranges, by rules that each give their reason.
 
-What the rules rest on was measured on ONNX Runtime, x86 with VNNI, one thread (`python -m export.benchmarks.placements`):
+What the rules rest on was measured on ONNX Runtime, x86 with VNNI, one thread (python -m export.benchmarks.placements):
 convolutions carry nearly all of the time and gain 2 to 3.5 times. What stands between them decides the rest: where
 residual sums, temporal shifts and pools stay in floats, every edge costs a conversion; where they move and add
 integers of one scale, LRINet's INT8 engine is a quarter faster than with convolutions alone. The first convolution has
@@ -132,8 +132,8 @@ def _behind_eight_bits(view: GraphView, node: NodeProto, chosen: Chosen) -> bool
 
 
 RULES = (
-    Rule(PRODUCTS, _two_activations, "fp32", "both operands are activations (attention): the softmax between them needs "
-         "floats, and at these sizes the conversions cost more than eight bits save"),
+    Rule(PRODUCTS, _two_activations, "fp32", "both operands are activations (attention): the softmax between them "
+         "needs floats, and at these sizes the conversions cost more than eight bits save"),
     Rule(PRODUCTS, _first, "fp32", "first layer: few channels, no gain, and its errors reach all layers"),
     Rule(PRODUCTS, _last, "fp32", "classifier: its output is the log-probabilities"),
     Rule(PRODUCTS, _unusual, "fp32", "a form of product that no eight-bit kernel takes"),
@@ -142,8 +142,8 @@ RULES = (
     Rule(PRODUCTS, _always, "int8", "constant weights: carries the time"),
     Rule(frozenset({"Einsum"}), _always, "fp32", "graph product or attention: no runtime multiplies it in eight bits"),
     Rule(frozenset({"LSTM", "GRU", "RNN"}), _always, "fp32", "recurrent: no static INT8 kernel"),
-    Rule(NORMALISATIONS | {"Softmax", "LogSoftmax"}, _always, "fp32", "normalisation: its range is wide and its cost small"),
-    Rule(frozenset({"Add"}), _sum_behind_convolution, "int8", "residual sum behind a convolution: eight bits stay eight bits"),
+    Rule(NORMALISATIONS | {"Softmax", "LogSoftmax"}, _always, "fp32", "normalisation: wide range, little time"),
+    Rule(frozenset({"Add"}), _sum_behind_convolution, "int8", "residual sum behind a convolution: eight bits stay so"),
     Rule(frozenset({"Relu"}), _behind_eight_bits, "int8", "goes with the layer before it"),
     Rule(frozenset({"Add", "Mul"}), _always, "fp32", "sums of features outside convolutions: wide ranges, little time"),
 )  # fmt: skip

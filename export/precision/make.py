@@ -11,7 +11,7 @@ import numpy as np
 
 from export.precision.fp16 import plan_fp16
 from export.precision.int8 import Int8Plan, plan_int8
-from export.precision.nearness import nearness, rounded
+from export.precision.nearness import Nearness, nearness, widened
 from export.precision.plan import PRECISIONS, PrecisionPlan
 from export.precision.write import write
 from runtime.errors import BadInput, CriterionFailed
@@ -24,9 +24,14 @@ COMPARED = 8  # clips of those given on which nearness to float32 is measured
 
 @dataclass(frozen=True)
 class Made:
-    """A graph of some precision, its plan, and facts for people and manifests (JSON-able)."""
+    """A graph of some precision, its plan, and facts for people and manifests (JSON-able).
+
+    `judged` is what ONNX Runtime runs to judge it where the target is not at hand: the same graph, or one of float32
+    with the same values where `model` has float16 in it (see `widened`).
+    """
 
     model: ModelProto
+    judged: ModelProto
     plan: PrecisionPlan
     report: dict[str, Any]
 
@@ -54,14 +59,16 @@ def make_precision(
     kept: list[np.ndarray] = []
     passing = _keeping(clips, kept)
     if precision == "fp32":
-        return Made(model, PrecisionPlan({}), {"nodes": {"fp32": len(model.graph.node)}})
-    if precision == "fp16":
-        plan = plan_fp16(model, passing)
-    else:
-        plan = plan_int8(model, passing, options, flavour, rest)
+        return Made(model, model, PrecisionPlan({}), {"nodes": {"fp32": len(model.graph.node)}})
+    plan = plan_fp16(model, passing) if precision == "fp16" else plan_int8(model, passing, options, flavour, rest)
     written = write(model, plan, flavour)
     check(written)
-    return Made(written, plan, _report(model, written, plan, kept))
+    half = plan.count("fp16") > 0
+    judged = widened(written) if half else written
+    near = nearness(model, judged, kept)
+    if not near.finite:
+        raise CriterionFailed("the graph of lower precision gives values that are not finite on real clips")
+    return Made(written, judged, plan, _report(model, written, plan, near))
 
 
 def check(model: ModelProto) -> None:
@@ -82,20 +89,17 @@ def _keeping(clips: Iterable[np.ndarray], kept: list[np.ndarray]) -> Iterator[np
         yield x
 
 
-def _report(model: ModelProto, written: ModelProto, plan: PrecisionPlan, clips: list[np.ndarray]) -> dict[str, Any]:
-    only_half = plan.count("fp16") > 0 and not plan.ranges
-    near = nearness(model, rounded(model, plan) if only_half else written, clips)
-    if not near.finite:
-        raise CriterionFailed("the graph of lower precision gives values that are not finite on real clips")
+def _report(model: ModelProto, written: ModelProto, plan: PrecisionPlan, near: Nearness) -> dict[str, Any]:
     ops = [node.op_type for node in written.graph.node]
-    facts: dict[str, Any] = {
+    half = plan.count("fp16") > 0
+    return {
         "nodes": {name: plan.count(name) for name in PRECISIONS},
         "casts": ops.count("Cast") - [node.op_type for node in model.graph.node].count("Cast"),
         "quantise": ops.count("QuantizeLinear"),
         "dequantise": ops.count("DequantizeLinear"),
         "plan": plan.hash(),
         "nearness": dataclasses.asdict(near),
-        "computed": "float32 kernels of ONNX Runtime, rounded to float16 after every fp16 node" if only_half
-        else "kernels of ONNX Runtime on this CPU; fp16 nodes, if any, in float32",
+        "computed": "ONNX Runtime on this CPU, " + (
+            "float32 kernels, rounded to float16 after every fp16 node" if half else "its kernels for these nodes"
+        ),
     }  # fmt: skip
-    return facts

@@ -1,4 +1,4 @@
-"""Which tensors of a graph are stored in eight bits when its nodes have the precisions of a plan, and whose scale each has."""
+"""Which tensors of a graph are stored in eight bits, given the precisions of its nodes, and whose scale each has."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # What gives out values that it read, wherever it puts them: integers pass through as well as floats.
 MOVERS = frozenset(
-    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+     "Unsqueeze"}
 )  # fmt: skip
-FLOATS = (1, 10)  # FLOAT, FLOAT16 of onnx.TensorProto
 
 
 def moved(node: NodeProto) -> list[str]:

@@ -1,4 +1,4 @@
-"""What every node of a graph computes in, on which ranges, and why: the one result of planning, the input of writing."""
+"""What every node of a graph computes in, on which ranges, and why: the result of planning, the input of writing."""
 
 from __future__ import annotations
 

@@ -50,4 +50,5 @@ def reduced(view: GraphView, node: NodeProto) -> int | None:
     if axes is None and len(node.input) > 1 and node.input[1]:
         axes = view.ints(node.input[1])
     sizes = [shape[axis] for axis in (range(len(shape)) if axes is None else axes)]
-    return math.prod(size for size in sizes if isinstance(size, int)) if all(isinstance(s, int) for s in sizes) else None
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if len(known) == len(sizes) else None

@@ -74,7 +74,8 @@ def test_damaged_scale_is_caught_and_leaves_nothing(
         name, (low, high) = next(iter(made.plan.ranges.items()))
         ranges = {**made.plan.ranges, name: (low * factor, high * factor)}
         plan = dataclasses.replace(made.plan, ranges=ranges)
-        return Made(write(model, plan, "u8s8"), plan, made.report)
+        written = write(model, plan, "u8s8")
+        return Made(written, written, plan, made.report)
 
     real = compiler.make_precision
     monkeypatch.setattr(compiler, "make_precision", damaged)
