@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "corpus": ("distill.corpus.cli", "make, build, read and judge a corpus folder (synth, compose, import, check)"),
     "distill": ("distill.cli", "train a teacher, or distil a student from one, as a recipe says"),
     "export": ("export.export_cli", "turn a trained run into one ONNX file that carries its contract"),
+    "check": ("export.check_cli", "tell whether a model fits a target, and what would make it fit; needs no device"),
     "engine": ("export.engine_cli", "compile an ONNX file to an engine that has passed the WER gate"),
     "bench": ("bench.cli", "measure engines: complexity, latency, memory, WER; one JSON line a record"),
     "run": ("runtime.cli", "the glosses of a video or a camera: live, as captions, or drawn over the video"),
@@ -92,7 +93,8 @@ def _call(command: str, words: list[str]) -> int:
     except ModuleNotFoundError as error:  # some are imported only once they are needed
         from runtime.errors import MissingExtra
 
-        extras = {"distill": "train", "corpus": "train", "export": "export", "engine": "export", "run": "run"}
+        extras = {"distill": "train", "corpus": "train", "run": "run"}
+        extras.update(dict.fromkeys(("export", "check", "engine"), "export"))
         missing = (error.name or "a module").partition(".")[0]
         raise MissingExtra(missing, extras.get(command, "bench")) from error
     except Exception as error:

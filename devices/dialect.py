@@ -91,6 +91,19 @@ class Dla:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """What a runtime cannot do on GPUs of one compute capability only."""
+
+    rule: str
+    compute_capability: str
+    ops: Tuple[str, ...]
+    types: Tuple[str, ...]  # element types of the result, as ONNX names them
+    says: str
+    instead: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Dialect:
     """What one version of a runtime reads."""
 
@@ -110,6 +123,7 @@ class Dialect:
     absent: FrozenSet[str]
     quiet_precision: Dict[str, Tuple[str, ...]]  # operator -> precisions that it never runs in, without a word
     limits: Tuple[Limit, ...]
+    gaps: Tuple[Gap, ...]
     qdq: Quantisation
     plans: Plans
     dla: Optional[Dla]
@@ -179,6 +193,7 @@ def _merged(path: Path, seen: Tuple[Path, ...]) -> Dict[str, Any]:
 def _made(raw: Dict[str, Any], path: Path) -> Dialect:
     values = dict(raw)
     values["limits"] = _limits(values.get("limits", {}), path)
+    values["gaps"] = tuple(_gap(rule, gap) for rule, gap in values.get("gaps", {}).items())
     values["qdq"] = Quantisation(**values["qdq"])
     plans = dict(values["plans"])
     plans["hardware_compatible"] = tuple(plans["hardware_compatible"])
@@ -197,6 +212,12 @@ def _made(raw: Dict[str, Any], path: Path) -> Dialect:
     values["quiet_precision"] = {op: tuple(kinds) for op, kinds in values.get("quiet_precision", {}).items()}
     values.setdefault("all_ops", False)
     return Dialect(**values)
+
+
+def _gap(rule: str, raw: Dict[str, Any]) -> Gap:
+    values = dict(raw)
+    values["ops"], values["types"] = tuple(values["ops"]), tuple(values["types"])
+    return Gap(rule=rule, **values)
 
 
 def _limits(raw: Dict[str, Any], path: Path) -> Tuple[Limit, ...]:
