@@ -157,10 +157,10 @@ def test_device_side_runs_on_the_oldest_python(tmp_path: Path) -> None:
     if python is None or subprocess.run([python, "-V"], capture_output=True).returncode != 0:
         pytest.skip("no python3.8 here")
     root = board(tmp_path, *BOARDS["xavier nx"][:4])
-    code = f"from pathlib import Path; from devices import host, jetson, nvidia; nvidia.gpus(); root = Path({str(root)!r})"
-    code += "; host.detect(root); print(jetson.read(root).l4t)"
+    code = "import sys; from pathlib import Path; from devices import host, jetson, nvidia; root = Path(sys.argv[1]); "
+    code += "nvidia.gpus(); host.detect(root); print(jetson.read(root).l4t)"
     done = subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, check=True, cwd=Path(profiles.__file__).parents[1]
+        [python, "-c", code, str(root)], capture_output=True, text=True, check=True, cwd=Path(profiles.__file__).parents[1]
     )
     assert done.stdout == "35.4.1\n"
 
