@@ -159,9 +159,9 @@ def test_device_side_runs_on_the_oldest_python(tmp_path: Path) -> None:
     root = board(tmp_path, *BOARDS["xavier nx"][:4])
     code = "import sys; from pathlib import Path; from devices import host, jetson, nvidia; root = Path(sys.argv[1]); "
     code += "nvidia.gpus(); host.detect(root); print(jetson.read(root).l4t)"
-    done = subprocess.run(
-        [python, "-c", code, str(root)], capture_output=True, text=True, check=True, cwd=Path(profiles.__file__).parents[1]
-    )
+    house = Path(profiles.__file__).parents[1]
+    words = [python, "-c", code, str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=house)
     assert done.stdout == "35.4.1\n"
 
 
