@@ -1,0 +1,169 @@
+"""Runtimes behind one interface, and the choice between those of a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from export_stage import colour_clip, contract
+
+from devices import profile as profiles
+from export.backends import choice
+from export.backends.base import MODULES, backend, write_graph
+from export.backends.choice import choose, fastest, usable
+from export.backends.race import race, ratio
+from export.onnx_graph import ExportReport, metadata
+from runtime import abi
+from runtime.contract import METADATA_KEY, Contract
+from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FILE, Engine
+from runtime.errors import BadInput
+from runtime.preprocess import prepare
+
+X86 = profiles.load("x86-cpu")
+CLIP = colour_clip(["RED", "BLUE"], np.random.default_rng(0))
+
+
+@pytest.fixture
+def here(request: pytest.FixtureRequest) -> str:
+    """A CPU runtime that this machine has."""
+    found = backend(request.param).available(X86)
+    if not found.here:
+        pytest.skip(found.why_not)
+    return str(request.param)
+
+
+def test_every_runtime_of_manifests_has_an_adapter() -> None:
+    assert [backend(name).name for name in MODULES] == list(MODULES)
+    with pytest.raises(BadInput, match="no runtime 'tea leaves'; known: onnxruntime, openvino, tensorrt"):
+        backend("tea leaves")
+
+
+@pytest.mark.parametrize("here", ["onnxruntime", "openvino"], indirect=True)
+def test_what_a_cpu_runtime_builds_it_loads_and_reads(here: str, exported: ExportReport, tmp_path: Path) -> None:
+    graph = onnx.load(exported.path)
+    built = backend(here).build(graph, contract(), tmp_path)
+    assert built.files == (ENGINE_FILE,) and [path.name for path in tmp_path.iterdir()] == [ENGINE_FILE]
+    assert built.versions.keys() == {here}
+    engine = backend(here).load(tmp_path, 1)
+    assert engine.recognise(CLIP) == ["RED", "BLUE"] and here in engine.through and engine.threads == 1
+    assert (tmp_path / ENGINE_FILE).read_bytes() == Path(exported.path).read_bytes()  # nothing was changed on the way
+
+
+def test_the_contract_is_written_into_a_graph_that_lost_it(exported: ExportReport, tmp_path: Path) -> None:
+    graph = onnx.load(exported.path)
+    other = contract(name="renamed")
+    for kept in (list(graph.metadata_props), [item for item in graph.metadata_props if item.key != METADATA_KEY]):
+        del graph.metadata_props[:]
+        graph.metadata_props.extend(kept)
+        write_graph(graph, other, tmp_path)
+        told = metadata(onnx.load(tmp_path / ENGINE_FILE))
+        assert Contract.from_json(told[METADATA_KEY]) == other
+        assert len(told) == len(metadata(onnx.load(exported.path)))
+
+
+def test_what_is_missing_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("onnxruntime", "openvino", "tensorrt"):
+        monkeypatch.setattr(f"export.backends.{name}.find_spec", lambda module: None)
+    monkeypatch.delenv("SIGNEDGE_OPENVINO_LIBRARY", raising=False)
+    extras = {"onnxruntime": "export", "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+    for name, extra in extras.items():
+        found = backend(name).available(X86)
+        assert not found.here and f"signedge[{extra}]" in found.why_not
+    monkeypatch.setenv("SIGNEDGE_OPENVINO_LIBRARY", "libopenvino_c.so")
+    monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(tmp_path / "none.so"))
+    assert "make library" in backend("openvino").available(X86).why_not
+
+
+def test_an_engine_for_another_machine_is_built_but_not_run_here() -> None:
+    elsewhere = X86.model_copy(update={"name": "elsewhere", "machines": ("vax",)})
+    found = backend("onnxruntime").available(elsewhere)
+    assert found.builds and not found.runs and not found.here and "elsewhere is another machine" in found.why_not
+
+
+def test_a_plan_needs_a_request(exported: ExportReport, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="needs a build request"):
+        backend("tensorrt-rtx").build(onnx.load(exported.path), contract(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_plans_load_as_plans(exported: ExportReport, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="loads a plan"):
+        Engine.from_plan(tmp_path, "onnxruntime")
+    with pytest.raises(BadInput, match="loads an ONNX file"):
+        Engine.from_onnx(exported.path, 1, "tensorrt")
+    (tmp_path / PLAN_FILE).write_bytes(b"")
+    with pytest.raises(BadInput, match=CONTRACT_FILE):
+        Engine.from_plan(tmp_path, "tensorrt-rtx")
+
+
+def clock_of(costs: dict[str, float]) -> tuple[dict[str, object], object]:
+    """Calls that take a stated time of a clock of their own, and the clock."""
+    now = [0.0]
+
+    def call(name: str) -> object:
+        def spend(x: np.ndarray) -> None:
+            now[0] += costs[name] * len(x)
+
+        return spend
+
+    return {name: call(name) for name in costs}, lambda: int(now[0])
+
+
+def test_races_pair_calls_on_the_same_input() -> None:
+    calls, clock = clock_of({"a": 1000, "b": 1500})
+    times = race(calls, [np.zeros(2), np.zeros(8)], seconds=0, fewest=3, clock=clock)  # type: ignore[arg-type]
+    assert times["a"].tolist() == [[2000, 8000]] * 3 and times["b"].tolist() == [[3000, 12000]] * 3
+    assert ratio(times["b"], times["a"]) == (1.5, 1.5, 1.5, 6)
+    with pytest.raises(BadInput, match="nothing to time"):
+        race({}, [np.zeros(1)])
+
+
+def test_each_call_takes_each_place_of_a_turn() -> None:
+    seen: list[str] = []
+    calls = {name: lambda x, name=name: seen.append(name) for name in "abc"}
+    race(calls, [np.zeros(1)], seconds=0, fewest=3)
+    assert "".join(seen) == "abc" + "aabbcc" + "bbccaa" + "ccaabb"
+
+
+def test_ties_go_to_the_first_and_the_faster_wins() -> None:
+    rng = np.random.default_rng(0)
+    times = {"onnxruntime": rng.normal(100, 5, (20, 4)), "openvino": rng.normal(99.9, 5, (20, 4))}
+    assert choose(times, "onnxruntime") == "onnxruntime" and choose(times, "openvino") == "openvino"
+    times["openvino"] -= 20
+    assert choose(times, "onnxruntime") == "openvino"
+    found = ratio(times["onnxruntime"], times["openvino"])
+    assert 1 < found.low < found.value < found.high and found.pairs == 80
+
+
+def test_the_choice_is_measured_and_said(exported: ExportReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, missing = usable(X86)
+    inputs = [prepare(contract(), CLIP, None)]
+    found = fastest(dict.fromkeys(names, Path(exported.path)), inputs, 1, missing, seconds=0)
+    assert found.runtime in names and found.as_json()["threads"] == 1
+    assert all(why in found.why for why in missing.values())
+    if len(names) > 1:
+        assert found.median_ms.keys() == set(names) and "times its time" in found.why
+        slow = {names[1]: np.full((5, 1), 3.0), names[0]: np.full((5, 1), 6.0)}
+        monkeypatch.setattr(choice, "race", lambda calls, inputs, seconds: slow)
+        found = fastest(dict.fromkeys(names, Path(exported.path)), inputs, 1)
+        assert found.runtime == names[1] and "onnxruntime takes 2.000 times its time" in found.why
+
+
+def test_one_runtime_alone_is_chosen_unmeasured(exported: ExportReport) -> None:
+    found = fastest({"onnxruntime": Path(exported.path)}, [], 1, {"openvino": "OpenVINO is not installed"})
+    assert found.runtime == "onnxruntime" and not found.median_ms
+    assert "only one here" in found.why and "OpenVINO is not installed" in found.why
+    with pytest.raises(BadInput, match="no runtime for this CPU"):
+        fastest({}, [], 1)
+
+
+def test_a_runtime_that_cannot_read_the_graph_is_passed_over(exported: ExportReport, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"junk")
+    inputs = [prepare(contract(), CLIP, None)]
+    found = fastest({"onnxruntime": Path(exported.path), "openvino": broken}, inputs, 1)
+    assert found.runtime == "onnxruntime" and "openvino cannot run it" in found.why
+    with pytest.raises(BadInput, match=r"broken\.onnx"):
+        fastest({"onnxruntime": broken}, inputs, 1)
