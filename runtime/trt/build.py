@@ -291,15 +291,15 @@ def parse_error(trt: Any, parser: Any, lines: Sequence[Line]) -> str:
     """One line for a graph that the parser rejects: node, operator, reason."""
     if parser.num_errors == 0:
         return f"{label(trt)} cannot read the graph: {'; '.join(errors(list(lines))) or 'no reason given'}"
-    error = parser.get_error(0)
+    parser_error = parser.get_error(0)
     if has(trt, "ParserError.node_name"):
-        node, op = error.node_name(), error.node_operator()
+        node, op = parser_error.node_name(), parser_error.node_operator()
     else:  # older ones give a number; the log names the node that was being parsed
         begun = [found for line in lines for found in re.findall(r"Parsing node: (\S*) \[(\w+)\]", line.text)]
-        node, op = begun[-1] if begun and error.node() >= 0 else (f"number {error.node()}", "?")
+        node, op = begun[-1] if begun and parser_error.node() >= 0 else (f"number {parser_error.node()}", "?")
     where = f"node '{node}' ({op})" if node or op else "the graph"
     more = f" (and {parser.num_errors - 1} more)" if parser.num_errors > 1 else ""
-    return f"{label(trt)} cannot read {where}: {' '.join(error.desc().split())}{more}"
+    return f"{label(trt)} cannot read {where}: {' '.join(parser_error.desc().split())}{more}"
 
 
 # Why a build failed, as the log says it -> what the person is told to do. The first that matches decides.
@@ -336,15 +336,15 @@ def _keep_fp32(trt: Any, network: Any, request: BuildRequest) -> None:
 def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest) -> None:
     if network.num_inputs != 1:
         raise BadInput(f"the graph has {network.num_inputs} inputs; one, (B,T',...), is expected")
-    source = network.get_input(0)
-    shape = tuple(source.shape)
+    tensor = network.get_input(0)
+    shape = tuple(tensor.shape)
     if len(shape) < 2 or any(size < 0 for size in shape[2:]):
-        raise BadInput(f"input '{source.name}' has shape {shape}; only clips and frames, the first two, may be open")
+        raise BadInput(f"input '{tensor.name}' has shape {shape}; only clips and frames, the first two, may be open")
     for bucket in request.profiles:
         shapes = [(request.batch, bucket[name], *shape[2:]) for name in ("min", "opt", "max")]
         if any(shape[axis] not in (-1, asked[axis]) for asked in shapes for axis in (0, 1)):
             said = f"batch {request.batch} and profile {dict(bucket)}"
-            raise BadInput(f"input '{source.name}' has shape {shape}, which {said} do not fit")
+            raise BadInput(f"input '{tensor.name}' has shape {shape}, which {said} do not fit")
         profile = builder.create_optimization_profile()
-        profile.set_shape(source.name, *shapes)
+        profile.set_shape(tensor.name, *shapes)
         config.add_optimization_profile(profile)

@@ -131,7 +131,7 @@ def _from_entry(entry: Any, source: str = "inspector") -> Dict[str, Any]:
 def _types(tensors: Any) -> List[str]:
     if isinstance(tensors, str):  # the log: [ { Name: x, ..., Datatype: Half, Format: ... }]
         return [_type(found) for found in re.findall(r"Datatype: (\w+)", tensors)]
-    return [_type(str(tensor.get("Datatype") or tensor.get("Format/Datatype", ""))) for tensor in tensors]
+    return [_type(str(entry.get("Datatype") or entry.get("Format/Datatype", ""))) for entry in tensors]
 
 
 def _weight_types(entry: Mapping[str, Any]) -> List[str]:

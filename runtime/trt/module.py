@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from runtime.errors import MissingExtra
 
@@ -32,16 +32,6 @@ def load(name: str) -> Any:
 def label(trt: Any) -> str:
     """`tensorrt 10.3.0`: for people and manifests."""
     return f"{trt.__name__} {trt.__version__}"
-
-
-def version(trt: Any) -> Tuple[int, ...]:
-    """(10, 3, 0) of '10.3.0.post1'; numbers that lead each part, as far as there are any."""
-    parts = []
-    for part in str(trt.__version__).split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
 
 
 def has(trt: Any, name: str) -> bool:
