@@ -272,17 +272,17 @@ def _ingredients(model: Path, precision: str, plan: Plan) -> dict[str, Any]:
     """All that decides what an engine is, or whether it is refused. What is fp32 depends on neither plan nor budget."""
     from dataclasses import asdict
 
-    from devices import profile
-    from export.engine import fitted
+    from devices.profile import resolve
     from export.onnx_graph import versions
     from export.precision import Int8Plan
+    from export.tailor import fitted
     from runtime.hashing import sha256_file
 
     int8 = precision == "int8"
     return {
         "onnx": sha256_file(model),
         "versions": versions(MADE_BY),
-        "plan": asdict(fitted(Int8Plan(), profile.load(TARGET))) if int8 else None,
+        "plan": asdict(fitted(Int8Plan(), resolve(TARGET))) if int8 else None,
         "budget": plan.budget if int8 else None,
     }
 

@@ -1,39 +1,120 @@
-"""ONNX file -> engine folder: precision, WER gate, and the manifest that chains it to all it was made from."""
+"""ONNX file -> engine folder: fitted to its target, gated by WER, with the manifest that chains it to its origins."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import platform
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from devices import profile as profiles
 from devices.host import detect
-from export.calibration import choose_clips, fingerprint
+from devices.profile import Resolved, resolve
+from export.backends.base import backend
 from export.gate import GateResult, check_corpus, judge, require
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
-from export.precision import Int8Plan, make_precision
+from export.precision import Int8Plan
+from export.tailor import NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, Lowering, fitted, in_precision, lowered
 from runtime.atomic import atomic_folder
-from runtime.contract import METADATA_KEY, Contract, RgbInput
-from runtime.engine import ENGINE_FILE, MANIFEST, MANIFEST_FORMAT, Engine
+from runtime.contract import METADATA_KEY, Contract
+from runtime.engine import MANIFEST, MANIFEST_FORMAT, Engine
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_file
-from runtime.preprocess import prepare
+from runtime.trt.build import BuildRequest
+from runtime.trust import sign
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from distill.corpus.schema import ClipRow
     from distill.corpus.store import Corpus
 
-TRAIN = "train"
+PRECISIONS = ("fp32", "fp16", "int8", "auto")
 GATE_THREADS = 1  # so that the gate gives the same figures on any number of cores
 TOOLS = ("signedge", "onnx", "onnxruntime", "numpy")
+LONGER = 1.5  # times the longest training clip: what a plan is built for at most
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of one compilation."""
+
+    target: str = "x86-cpu"  # a name of `signedge devices list`, with @software where not its first
+    precision: str = "int8"  # of PRECISIONS
+    max_wer_rise: float = 0.5  # WER points over FP32 that the engine may lose
+    int8: Int8Plan = field(default_factory=Int8Plan)
+    minutes: float = 10.0  # that a search (auto) may take
+    dla: bool = False  # on the accelerator of Jetson modules that have one
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"no precision '{self.precision}'; there are: {', '.join(PRECISIONS)}")
+        if not 0 <= self.max_wer_rise < 100:
+            raise BadInput(f"--max-wer-rise is in WER points, 0 or more; {self.max_wer_rise} makes no sense")
+        if not 0 < self.minutes < 10_000:
+            raise BadInput(f"--budget-minutes is the time that a search may take; {self.minutes} makes no sense")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An order that can be carried out: the model read, the target resolved, the graph as its dialect reads it."""
+
+    order: Order
+    model: Path
+    source: ModelProto  # what `model` holds
+    contract: Contract
+    target: Resolved
+    corpus: Corpus | None
+    lowering: Lowering
+    calibration: Calibration | None
+    warnings: tuple[str, ...]
+
+    @property
+    def plan(self) -> Int8Plan:
+        """The INT8 options as this target carries them out."""
+        return fitted(self.order.int8, self.target)
+
+    def cut(self) -> Cut:
+        """The graph in the precision that was ordered (not auto)."""
+        return in_precision(self.lowering.graph, self.order.precision, self.calibration, self.target, self.plan)
+
+    def request(self, flags: dict[str, Any]) -> BuildRequest | None:
+        """What a compiling runtime is asked for; None for one that reads the graph as it is."""
+        if self.target.software.runtime not in TENSORRT:
+            return None
+        capability = self.target.profile.compute_capability
+        rtx = self.target.software.runtime == "tensorrt-rtx"
+        return BuildRequest(
+            profiles=length_profiles(self.contract, self.corpus),
+            compute_capabilities=(capability,) if rtx else (),
+            dla_core=0 if self.order.dla else None,
+            **flags,
+        )
+
+
+def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
+    """Read, resolve, check and lower. Raises `BadInput` (broken model, unfit corpus), `Refused` (target, precision)."""
+    model = Path(model)
+    target = resolve(order.target)
+    source, contract = read_exported(model)
+    warnings = [*target.said, *([target.software.note] if target.software.note else [])]
+    if corpus is None and order.precision in NEEDS_CLIPS:
+        needs = "training clips to calibrate on, and a development split for the WER gate"
+        raise BadInput(f"{order.precision} needs --corpus: {needs}")
+    if corpus is not None:
+        check_corpus(contract, corpus)
+        warnings += _other_corpus(contract, corpus)
+    if order.dla and target.profile.dla is None:
+        raise Refused(f"{target.profile.name} has no DLA; build for its GPU, without --dla")
+    if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
+        warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
+    lowering = lowered(source, contract, target, "int8" if order.precision == "auto" else order.precision)
+    calibrated = corpus is not None and order.precision in NEEDS_CLIPS
+    calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
+    return Job(order, model, source, contract, target, corpus, lowering, calibration, tuple(warnings))
 
 
 def build(
@@ -45,80 +126,90 @@ def build(
     max_wer_rise: float = 0.5,
     plan: Int8Plan | None = None,
 ) -> dict[str, Any]:
-    """Compile `model` (as `signedge export` writes it) for `target` into the engine folder `out`; return its manifest.
+    """Compile `model` (as `signedge export` writes it) for `target`, which this machine must be; return the manifest.
 
-    int8 is calibrated on training clips of `corpus` and kept only if its WER on the development split is at most
-    `max_wer_rise` points above that of the FP32 graph in the same runtime. fp32 needs no corpus; with one its WER is
+    fp16 and int8 are planned on training clips of `corpus`; the engine is kept only if its WER on the development
+    split is at most `max_wer_rise` points above that of the FP32 graph. fp32 needs no corpus; with one its WER is
     recorded. Raises `BadInput` (broken model, corpus that does not fit), `Refused` (target or precision that cannot be
-    built), `CriterionFailed` (gate); in every case nothing is left at `out`.
+    built here), `CriterionFailed` (gate); in every case nothing is left at `out`.
     """
-    profile, warnings = check_request(target, precision)
-    model, out = Path(model), Path(out)
-    graph, contract = read_exported(model)
-    if not 0 <= max_wer_rise < 100:
-        raise BadInput(f"--max-wer-rise is in WER points, 0 or more; {max_wer_rise} makes no sense")
-    if precision == "int8" and corpus is None:
-        raise BadInput("int8 needs --corpus: training clips to calibrate on, and a development split for the WER gate")
-    plan = fitted(plan or Int8Plan(), profile)
-    if corpus is not None:
-        check_corpus(contract, corpus)
-        warnings += _other_corpus(contract, corpus)
+    order = Order(target, precision, max_wer_rise, plan or Int8Plan())
+    return build_here(start(model, order, corpus), Path(out))
 
+
+def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -> dict[str, Any]:
+    """Carry out a job on this machine; see `build`. `cut` and `runtime` are what a search has found."""
+    runtime = runtime or job.target.software.runtime
+    engines = backend(runtime)
+    found = engines.available(job.target.profile)
+    if not (job.target.at_hand and found.here):
+        why = found.why_not or f"this machine is no {job.target.profile.name}"
+        raise Refused(f"an engine passes its WER gate on the machine that it is for: {why}; build a bundle for it")
+    cut = cut or job.cut()
     with atomic_folder(out) as folder:
-        file = folder / ENGINE_FILE
-        made: dict[str, Any] = {}
-        if precision == "int8":
-            assert corpus is not None
-            made = _write_int8(graph, contract, file, corpus, plan)
-        else:
-            file.write_bytes(model.read_bytes())
-        result = _gate(file, model, precision, corpus, max_wer_rise)
+        built = engines.build(cut.graph, job.contract, folder, job.request(cut.flags))
+        result = _gate(engines.load(folder, GATE_THREADS), job)
+        warnings = list(job.warnings)
         if result is not None:
-            require(result, f"'{contract.name}' in {precision} for {target}")
+            require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
             warnings += result.doubts()
-        chain = _chain(contract, model, file, corpus, made)
-        manifest = {
+        files = {name: sha256_file(folder / name) for name in built.files}
+        manifest = sign({
             "format": MANIFEST_FORMAT,
-            "name": contract.name,
-            "target": target,
-            "precision": precision,
-            "runtime": profile.runtime,
-            "files": {ENGINE_FILE: chain["engine"]},
-            "chain": chain,
-            "parity": json.loads(metadata(graph)[PARITY_KEY]),
+            "name": job.contract.name,
+            **described(job, runtime),
+            "files": files,
+            "chain": {**origins(job, cut), "engine": files[built.files[0]]},
+            "parity": json.loads(metadata(job.source)[PARITY_KEY]),
             "gate": None if result is None else {**dataclasses.asdict(result), "passed": result.passed},
-            **made,
+            **job.lowering.facts,
+            **cut.facts,
+            **built.facts,
             "host": detect().described(),
-            "versions": {"python": platform.python_version(), **versions(TOOLS)},
+            "versions": {"python": platform.python_version(), **versions(TOOLS), **built.versions},
             "warnings": warnings,
-        }
+        })  # fmt: skip
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         Engine.open(folder, GATE_THREADS)  # what was written must open as any user will open it
     return manifest
 
 
-def fitted(plan: Int8Plan, profile: profiles.Profile) -> Int8Plan:
-    """The plan as it is carried out on this machine: 7 bits for weights where products of 8 bits saturate."""
-    return plan if profile.int8_is_exact(detect()) else dataclasses.replace(plan, weight_bits=7)
+def described(job: Job, runtime: str) -> dict[str, str]:
+    """What the engine is for: the target as it was named, the machine and software that it stands for."""
+    return {
+        "target": job.order.target.partition("@")[0],
+        "machine": job.target.profile.name,
+        "software": job.target.software.key,
+        "precision": job.order.precision,
+        "runtime": runtime,
+    }
 
 
-def check_request(target: str, precision: str) -> tuple[profiles.Profile, list[str]]:
-    """The target's profile and warnings. Raises `BadInput` for unknown names, `Refused` for what cannot be built."""
-    profile = profiles.load(target)
-    if not profile.buildable:
-        raise Refused(f"target {target}: {profile.why_not}; build for x86-cpu, or keep the ONNX file for the device")
-    if precision not in profile.precisions:
-        built = ", ".join(profile.precisions)
-        if any(precision in profiles.load(name).precisions for name in profiles.names()):
-            raise Refused(f"target {target} has no {precision}; it has: {built}")
-        raise BadInput(f"no precision '{precision}'; target {target} has: {built}")
-    host = detect()
-    if not profile.runs_on(host):
-        raise Refused(f"an engine for {target} passes its WER gate on such a machine; this one is {host.machine}")
-    if precision == "int8" and not profile.int8_is_exact(host):
-        return profile, ["built on a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI"]
-    return profile, []
+def origins(job: Job, cut: Cut) -> dict[str, str]:
+    """Hashes of everything that the engine is made from, from the corpus on."""
+    return {
+        **{name: job.contract.sources.get(name, "") for name in ("corpus", "recipe", "checkpoint")},
+        "onnx": sha256_file(job.model),
+        "calibration": cut.facts["calibration"]["hash"] if "calibration" in cut.facts else "",
+        "gate_corpus": job.corpus.fingerprint() if job.corpus else "",
+    }
+
+
+def length_profiles(contract: Contract, corpus: Corpus | None) -> tuple[dict[str, int], ...]:
+    """Optimisation profiles by length, in padded frames: one for every length, then one for each half of the clips.
+
+    The first alone serves a runtime that knows one only. Without a corpus, the window of the contract stands for the
+    longest clip.
+    """
+    padding = contract.padding
+    lengths = sorted(row.frames for row in corpus.split(TRAIN)) if corpus is not None else []
+    lengths = lengths or [contract.chunk // 2 or 64, contract.chunk or 256]
+    shortest, usual = padding.total(1), padding.total(int(np.median(lengths)))
+    longest, most = padding.total(lengths[-1]), padding.total(int(lengths[-1] * LONGER))
+    every = {"min": shortest, "opt": usual, "max": most}
+    halves = [{"min": shortest, "opt": usual, "max": usual}, {"min": usual, "opt": longest, "max": most}]
+    return (every, *(halves if shortest < usual < longest else []))
 
 
 def read_exported(path: Path) -> tuple[ModelProto, Contract]:
@@ -137,52 +228,12 @@ def read_exported(path: Path) -> tuple[ModelProto, Contract]:
     return graph, contract
 
 
-def _write_int8(graph: ModelProto, contract: Contract, file: Path, corpus: Corpus, plan: Int8Plan) -> dict[str, Any]:
-    clips = choose_clips(corpus.split(TRAIN), plan.clips, plan.seed)
-    inputs = _prepared(contract, corpus, clips)
-    precision = make_precision(graph, "int8", inputs, options=plan)
-    file.write_bytes(precision.to_bytes())
-    lengths = [row.frames for row in clips]
-    return {
-        "plan": dataclasses.asdict(plan),
-        "calibration": {
-            "split": TRAIN,
-            "clips": [row.id for row in clips],
-            "frames": {"shortest": min(lengths), "median": float(np.median(lengths)), "longest": max(lengths)},
-            "signers": sorted({row.signer for row in clips}),
-            "hash": fingerprint(clips),
-        },
-        "decisions": [dataclasses.asdict(item) for item in precision.plan.decisions],
-        "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in precision.plan.ranges.items()},
-        "precision_plan": precision.report,
-    }
-
-
-def _prepared(contract: Contract, corpus: Corpus, rows: list[ClipRow]) -> Iterator[np.ndarray]:
-    rgb = isinstance(contract.input, RgbInput)
-    for row in rows:
-        clip = corpus.load(row, frames=rgb, keypoints=not rgb)
-        yield prepare(contract, clip.frames, clip.keypoints)
-
-
-def _gate(file: Path, model: Path, precision: str, corpus: Corpus | None, budget: float) -> GateResult | None:
+def _gate(engine: Engine, job: Job) -> GateResult | None:
     """The gate's result; None for fp32 without a corpus, whose parity with the checkpoint was shown already."""
-    if corpus is None:
+    if job.corpus is None:
         return None
-    baseline = Engine.from_onnx(model, GATE_THREADS)
-    engine = baseline if precision == "fp32" else Engine.from_onnx(file, GATE_THREADS)
-    return judge(engine, baseline, corpus, budget)
-
-
-def _chain(contract: Contract, model: Path, file: Path, corpus: Corpus | None, made: dict[str, Any]) -> dict[str, str]:
-    """Hashes of everything the engine was made from, from the corpus on."""
-    return {
-        **{name: contract.sources.get(name, "") for name in ("corpus", "recipe", "checkpoint")},
-        "onnx": sha256_file(model),
-        "calibration": made["calibration"]["hash"] if made else "",
-        "gate_corpus": corpus.fingerprint() if corpus else "",
-        "engine": sha256_file(file),
-    }
+    baseline = engine if job.order.precision == "fp32" else Engine.from_onnx(job.model, GATE_THREADS)
+    return judge(engine, baseline, job.corpus, job.order.max_wer_rise)
 
 
 def _other_corpus(contract: Contract, corpus: Corpus) -> list[str]:

@@ -1,13 +1,16 @@
-"""`signedge engine`: ONNX file -> engine folder that has passed the WER gate."""
+"""`signedge engine`: ONNX file -> engine folder that has passed the WER gate; for another machine, the way to one."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from export.engine import Job
 
 app = typer.Typer(help="Compile an ONNX file to an engine that has passed the WER gate.")
 
@@ -15,43 +18,115 @@ app = typer.Typer(help="Compile an ONNX file to an engine that has passed the WE
 @app.command()
 def engine(
     model: Annotated[Path, typer.Argument(help="ONNX file, as `signedge export` wrote it")],
-    out: Annotated[Path, typer.Option(help="engine folder to write")],
-    target: Annotated[str, typer.Option(help="a name of `signedge devices list`")] = "x86-cpu",
-    precision: Annotated[str, typer.Option(help="fp32 or int8")] = "int8",
+    out: Annotated[Path, typer.Option(help="engine folder to write; a bundle, where the target is another machine")],
+    target: Annotated[str, typer.Option(help="of `signedge devices list`; NAME@SOFTWARE chooses software")] = "x86-cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, or auto: the fastest within the budget")] = "int8",
     corpus: Annotated[Path | None, typer.Option(help="corpus folder: calibration clips, development split")] = None,
-    max_wer_rise: Annotated[float, typer.Option(help="WER points that int8 may lose against fp32")] = 0.5,
+    max_wer_rise: Annotated[float, typer.Option(help="WER points that the engine may lose against fp32")] = 0.5,
     calibration_clips: Annotated[int, typer.Option(help="training clips to calibrate on")] = 48,
     calibration_method: Annotated[str, typer.Option(help="minmax, percentile or mse")] = "minmax",
     seed: Annotated[int, typer.Option(min=0, help="draws the calibration clips")] = 0,
+    budget_minutes: Annotated[float, typer.Option(help="auto: how long to search; what was tried is kept")] = 10.0,
+    device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
+    tar: Annotated[bool, typer.Option("--tar", help="pack a bundle into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
 ) -> None:
-    """Compile MODEL for TARGET. An int8 engine whose WER rises beyond the budget is not kept (exit status 1)."""
+    """Compile MODEL for TARGET. An engine whose WER rises beyond the budget is not kept (exit status 1).
+
+    Where the target is another machine, what is left is a bundle: it becomes an engine there by one command, or, with
+    --device, at once over SSH.
+    """
     from distill.corpus.store import Corpus
-    from export.engine import build
+    from export.engine import Order, start
     from export.precision import Int8Plan
-    from runtime.engine import ENGINE_FILE
 
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
-    opened = Corpus(corpus) if corpus else None
-    manifest = build(model, target, precision, opened, out, max_wer_rise, plan)
-    for warning in manifest["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
+    order = Order(target, precision, max_wer_rise, plan, budget_minutes)
+    job = start(model, order, Corpus(corpus) if corpus else None)
+    for warning in job.warnings:
+        _tell(warning)
+    cut, runtime = None, ""
+    if precision == "auto":
+        from export.search.auto import find
+
+        found = find(job, out.with_name(f"{out.name}.search"), _tell)
+        cut, runtime = found.cut, found.runtime
+    if job.target.at_hand:
+        from export.engine import build_here
+
+        manifest = build_here(job, out, cut, runtime)
+        for warning in manifest["warnings"][len(job.warnings) :]:
+            _tell(warning)
+        lines = _engine_lines(manifest, out)
+    elif device:
+        from export.elsewhere import build_on
+
+        shipped = build_on(job, device, out, _tell, cut)
+        manifest = shipped.manifest
+        lines = [f"{out}: built and judged on {device}; logs and records in {shipped.logs}"]
+    else:
+        from export.elsewhere import bundle_for
+
+        bundle = bundle_for(job, out, tar, cut)
+        manifest = bundle.manifest
+        lines = [*bundle.said, *_bundle_lines(job, manifest, out)]
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
-    size = (out / ENGINE_FILE).stat().st_size / 1024
-    print(f"{out}: {manifest['name']}, {precision} for {target}, {size:.0f} KiB")
+    for line in lines:
+        print(line)
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _engine_lines(manifest: dict[str, Any], out: Path) -> list[str]:
+    size = sum((out / name).stat().st_size for name in manifest["files"]) / 1024
+    lines = [f"{out}: {manifest['name']}, {manifest['precision']} for {manifest['target']}, {size:.0f} KiB"]
+    if "lowered" in manifest:
+        lines.append(f"{len(manifest['lowered']['steps'])} changes made it fit {manifest['lowered']['dialect']}")
     if "decisions" in manifest:
-        chosen = [item["precision"] for item in manifest["decisions"]].count("int8")
+        kinds = [item["precision"] for item in manifest["decisions"]]
+        narrow = [f"{kinds.count(kind)} in {kind}" for kind in ("int8", "fp16") if kind in kinds]
+        told = ", ".join(narrow) or "none is narrow"
         clips = len(manifest["calibration"]["clips"])
-        print(f"{chosen} of {len(manifest['decisions'])} nodes in int8, ranges from {clips} clips")
+        lines.append(f"of {len(kinds)} nodes that a rule speaks of: {told}; ranges from {clips} clips")
+    return lines + _search_lines(manifest) + _gate_lines(manifest)
+
+
+def _search_lines(manifest: dict[str, Any]) -> list[str]:
+    if "search" not in manifest:
+        return []
+    search = manifest["search"]
+    timed = {item["name"]: item["ms"] for item in search["trials"] if item["ms"] is not None}
+    plain = {name: timed[name] for name in ("fp32", "fp16", "int8") if name in timed}
+    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in plain.items())
+    state = "searched to the end" if search["complete"] else "the time ran out; run it again to go on"
+    lines = [
+        f"auto chose '{search['chosen']}': {timed[search['chosen']]:.2f} ms a clip ({told}); {search['times']}",
+        f"{len(search['trials'])} assignments tried in {search['seconds']:.0f} s, {state}",
+    ]
+    return lines + ([f"runtime: {search['choice']['why']}"] if "choice" in search else [])
+
+
+def _gate_lines(manifest: dict[str, Any]) -> list[str]:
     gate = manifest["gate"]
-    if gate and precision == "fp32":
-        print(f"WER {gate['wer']:.2f} % on {gate['clips']} {gate['split']} clips")
-    elif gate:
-        interval = f"{gate['low']:+.2f} to {gate['high']:+.2f}"
-        rise = f"rise {gate['rise']:+.2f} points ({interval}), {gate['budget']:.2f} allowed"
-        print(
-            f"WER gate passed: {gate['wer']:.2f} % on {gate['clips']} {gate['split']} clips, "
-            f"fp32 {gate['baseline_wer']:.2f} %, {rise}"
-        )
+    if not gate:
+        return []
+    read = f"{gate['wer']:.2f} % on {gate['clips']} {gate['split']} clips"
+    if manifest["precision"] == "fp32":
+        return [f"WER {read}"]
+    interval = f"{gate['low']:+.2f} to {gate['high']:+.2f}"
+    rise = f"rise {gate['rise']:+.2f} points ({interval}), {gate['budget']:.2f} allowed"
+    return [f"WER gate passed: {read}, fp32 {gate['baseline_wer']:.2f} %, {rise}"]
+
+
+def _bundle_lines(job: Job, manifest: dict[str, Any], out: Path) -> list[str]:
+    software = job.target.software
+    return [
+        f"{out}: a bundle, not yet an engine: {manifest['name']}, {manifest['precision']}",
+        f"for {job.target.profile.name} ({software.name}, {software.runtime} {software.version})",
+        f"its graph passed the gate here, through {manifest['gate']['through']}; the engine's own gate runs there:",
+        f"  copy {out.name} to the device, then: sh {out.name}/build.sh        (or give --device user@host)",
+    ]

@@ -12,7 +12,7 @@ its ReLUs need. The gate, not the method, has the last word. On GPUs the same ru
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,16 +152,23 @@ MOVED = "moves data only: one scale on both sides, so eight bits pass through"
 SHIFTED = "joins pieces of one tensor (temporal shift): one scale on both sides, so eight bits pass through"
 
 
-def decide(model: ModelProto, flavour: str = "u8s8") -> list[Decision]:
-    """The precision of every node that a rule speaks of, in graph order."""
+def decide(model: ModelProto, flavour: str = "u8s8", forced: Mapping[str, str] | None = None) -> list[Decision]:
+    """The precision of every node that a rule speaks of, in graph order.
+
+    forced: node -> precision of those that a search decides; what depends on them follows by the rules.
+    """
     view = GraphView(model)
+    forced = forced or {}
     chosen: dict[str, Decision] = {}
     so_far: Chosen = {}
     for node in view.graph.node:
         if view.dtype(node.output[0]) not in (0, FLOAT):  # arithmetic of shapes
             continue
         rule = next((item for item in RULES if node.op_type in item.ops and item.holds(view, node, so_far)), None)
-        if rule is not None:
+        if node.name in forced:
+            so_far[node.name] = forced[node.name]
+            chosen[node.name] = Decision(node.name, node.op_type, forced[node.name], "found by the search")
+        elif rule is not None:
             chosen[node.name] = Decision(node.name, node.op_type, rule.precision, rule.why)
             so_far[node.name] = rule.precision
     for node in _movers(view, so_far, flavours.load(flavour)):

@@ -201,6 +201,7 @@ class Search:
             if self._left() <= 0:
                 return False
             assignment = {**self._best, item.node: item.precision}
-            if self._try(f"and {item.node}", assignment):
+            count = sum(assignment[other.node] == other.precision for other in ranked)
+            if self._try(f"{count} of {len(ranked)} nodes, {item.node} among them", assignment):
                 self._best = assignment
         return True

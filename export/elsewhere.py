@@ -1,0 +1,68 @@
+"""A target that is not this machine: a bundle that becomes an engine there by one command, by hand or over SSH."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.bundle import Bundle, make_bundle
+from export.engine import GATE_THREADS, Job, origins
+from export.gate import SPLIT
+from export.ship import Shipped, ship
+from export.tailor import Cut
+from runtime.contract import RgbInput
+from runtime.device.folder import GateClip
+from runtime.engine import Engine
+from runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from distill.corpus.store import Corpus
+
+Tell = Callable[[str], None]
+
+
+def bundle_for(job: Job, out: Path, archive: bool = False, cut: Cut | None = None) -> Bundle:
+    """Leave the bundle of a job at `out`: everything that can be done without the device, done and judged.
+
+    Raises `BadInput` without a corpus (the engine is judged on its clips, there as here), and as `make_bundle` does.
+    """
+    if job.corpus is None:
+        name = job.target.profile.name
+        raise BadInput(f"{name} is not this machine: a bundle for it needs --corpus, for the clips of its gate")
+    cut = cut or job.cut()
+    request = job.request(cut.flags)
+    warnings = list(job.warnings)
+    made = {
+        **job.lowering.facts,
+        **cut.facts,
+        "target": job.order.target.partition("@")[0],
+        "warnings": warnings,
+        "chain": origins(job, cut),
+    }
+    return make_bundle(
+        cut.graph, job.contract, job.target, job.order.precision, request.as_json() if request else {},
+        gate_clips(job, job.corpus), job.order.max_wer_rise, made, out, archive,
+    )  # fmt: skip
+
+
+def build_on(job: Job, device: str, out: Path, tell: Tell, cut: Cut | None = None) -> Shipped:
+    """Build the job's engine on `device` (user@host[:port]) over SSH, judge it there, bring it back to `out`."""
+    with tempfile.TemporaryDirectory(prefix="signedge.") as work:
+        bundle = bundle_for(job, Path(work) / "bundle", cut=cut)
+        for line in bundle.said:
+            tell(line)
+        return ship(bundle.folder, device, out, progress=tell)
+
+
+def gate_clips(job: Job, corpus: Corpus) -> Iterator[GateClip]:
+    """The development clips, with what is in them and what the FP32 graph reads of them here."""
+    baseline = Engine.from_onnx(job.model, GATE_THREADS)
+    rgb = isinstance(job.contract.input, RgbInput)
+    for row in corpus.split(SPLIT):
+        clip = corpus.load(row, frames=rgb, keypoints=not rgb)
+        read = baseline.recognise(clip.frames, clip.keypoints)
+        values = clip.frames if rgb else clip.keypoints
+        assert values is not None
+        yield GateClip(row.id, values, tuple(clip.glosses), tuple(read), ())
