@@ -68,4 +68,5 @@ def _foreign(model: str, weights: Path, contract: Path, out: Path) -> ExportRepo
 
 def _part(parameter: str) -> str:
     """The part of a network that a parameter belongs to: of ours the head, of others the module."""
-    return parameter[len("network.") :].rpartition(".")[0] if parameter.startswith("network.") else parameter.split(".")[0]
+    inner = parameter.removeprefix("network.")
+    return parameter.split(".")[0] if inner == parameter else inner.rpartition(".")[0]

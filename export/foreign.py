@@ -376,9 +376,10 @@ def check_call(module: ForeignNetwork, contract: Contract, spec: ForeignSpec, pa
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
         except Exception as error:
+            shape = tuple(module.arranged(x).shape)
             raise BadInput(
                 f"the network fails on a clip of {frames} frames ({x.shape[1]} with padding, given as "
-                f"{spec.call.frames} {tuple(module.arranged(x).shape)}): {_told(error)}"
+                f"{spec.call.frames} {shape}): {_told(error)}{_fitting(module, contract, spec)}"
             ) from error
         _check_scores(scores, module, contract, spec, frames, path)
 

@@ -143,7 +143,7 @@ def trace(module: nn.Module, contract: Contract, dynamic_batch: bool) -> ModelPr
         try:
             program = torch.onnx.export(
                 module, (x,), dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT],
-                dynamic_shapes=(axes,), verbose=False,
+                dynamic_shapes=(axes,), custom_translation_table=traps.translations(), verbose=False,
             )  # fmt: skip
             assert program is not None
             model = program.model_proto

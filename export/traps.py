@@ -199,29 +199,25 @@ def _layer(layer: nn.RNNBase, number: int, x: Tensor, states: list[Tensor]) -> l
     if layer.mode == "RNN_RELU":
         attributes["activations"] = ["Relu"] * ways
     (steps, clips), kinds = x.shape[:2], 2 if layer.mode == "LSTM" else 1
-    inward, across, biases = ([_weights(layer, kind, number, way) for way in range(ways)] for kind in ("ih", "hh", ""))
+
+    def weights(*names: str) -> Tensor:
+        return torch.stack([_in_order(layer, names, f"l{number}{suffix}") for suffix in ("", "_reverse")[:ways]])
+
+    biases = weights("bias_ih", "bias_hh") if layer.bias else None
     shapes = [(steps, ways, clips, width)] + [(ways, clips, width)] * kinds
     output, *ends = torch.onnx.ops.symbolic_multi_out(
         layer.mode.partition("_")[0],
-        (x, torch.stack(inward), torch.stack(across), torch.stack(biases), None, *states),
+        (x, weights("weight_ih"), weights("weight_hh"), biases, None, *states),
         attributes, dtypes=[x.dtype] * len(shapes), shapes=shapes, version=OPSET,
     )  # fmt: skip
     return [output.permute(0, 2, 1, 3).flatten(2), *ends]
 
 
-def _weights(layer: nn.RNNBase, kind: str, number: int, way: int) -> Tensor:
-    """Weights of inputs (`ih`), of states (`hh`) or the biases of both (empty), gates in ONNX's order."""
-    suffix = f"l{number}" + ("_reverse" if way else "")
-
-    def ordered(name: str) -> Tensor:
-        parts = getattr(layer, f"{name}_{suffix}").chunk(len(GATES[layer.mode]))
-        return torch.cat([parts[i] for i in GATES[layer.mode]])
-
-    if kind:
-        return ordered(f"weight_{kind}")
-    if not layer.bias:
-        return torch.zeros(2 * len(GATES[layer.mode]) * layer.hidden_size)
-    return torch.cat([ordered("bias_ih"), ordered("bias_hh")])
+def _in_order(layer: nn.RNNBase, names: tuple[str, ...], suffix: str) -> Tensor:
+    """The named weights one after the other, the gates of each in ONNX's order."""
+    order = GATES[layer.mode]
+    gates = [getattr(layer, f"{name}_{suffix}").chunk(len(order)) for name in names]
+    return torch.cat([parts[i] for parts in gates for i in order])
 
 
 def max_pool1d(
@@ -277,13 +273,46 @@ def _replace(stack: contextlib.ExitStack, holder: Any, name: str, value: Any) ->
     setattr(holder, name, value)
 
 
+def translations() -> dict[Any, Any]:
+    """Assignments to a part of a tensor as ONNX writes them with concatenation; the exporter would scatter by indices.
+
+    For `torch.onnx.export(custom_translation_table=...)`.
+    """
+    from onnxscript import opset18
+
+    op: Any = opset18  # its methods are typed for functions of onnxscript, which these are not
+    end_of_axis = torch.iinfo(torch.int64).max
+
+    def cut(whole: Any, first: Any, last: Any, axis: int) -> Any:
+        bounds = [op.Reshape(bound, [1]) if not isinstance(bound, int) else [bound] for bound in (first, last)]
+        return op.Slice(whole, *bounds, [axis])
+
+    def slice_scatter(self: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+        if step != 1:
+            raise Untraceable("an assignment to every n-th element (y[::2] = x) has no equal form; write torch.stack")
+        parts = [src]
+        if start is not None and start != 0:
+            parts.insert(0, cut(self, 0, start, dim))
+        if end is not None and end != end_of_axis:
+            parts.append(cut(self, end, end_of_axis, dim))
+        return op.Concat(*parts, axis=dim) if len(parts) > 1 else op.Identity(src)
+
+    def select_scatter(self: Any, src: Any, dim: int, index: int) -> Any:
+        after = index + 1 if index != -1 else end_of_axis
+        return slice_scatter(self, op.Unsqueeze(src, [dim]), dim, index, after)
+
+    return {
+        torch.ops.aten.slice_scatter.default: slice_scatter,
+        torch.ops.aten.select_scatter.default: select_scatter,
+    }
+
+
 # What the exporter's complaints mean: a part of the text, and what to do. The first that fits is told.
 REMEDIES = (
-    ("Could not guard on data-dependent", "it decides by the values of the data, or uses one as a number"),
+    ("data-dependent", "it decides by values of the data or uses one as a number; write torch.where, or call.skip it"),
     ("Could not extract specialized integer", "it uses a value of the data as a number"),
-    ("data-dependent", "it decides by the values of the data, or uses one as a number"),
-    ("FakeTensor", "it takes values out of a tensor (numpy(), tolist()); if that is decoding, name it under `skip`"),
-    ("fake tensor", "it takes values out of a tensor (numpy(), tolist()); if that is decoding, name it under `skip`"),
+    (".numpy() is not supported", "it takes values out of a tensor; if that is decoding, name it under call.skip"),
+    ("FakeTensor", "it takes values out of a tensor; if that is decoding, name it under call.skip"),
     ("specialized it to be a constant", "it fixes the number of frames: int() of a length, a loop over the frames"),
     ("Constraints violated", "it fixes the number of frames: int() of a length, a loop over the frames"),
     ("No ONNX function found", "an operator has no ONNX form; write it by others"),
@@ -312,7 +341,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    """The first sentence or so: torch adds advice that is about torch."""
+    text = " ".join(str(error).split())
+    for advice in (" (unhinted", " Caused by:", " For more information", " Suggested fixes"):
+        text = text.partition(advice)[0]
+    return text[:240]
 
 
 def place(error: BaseException) -> str:
