@@ -195,7 +195,7 @@ def _ran(command: Sequence[str], result: Optional[Path] = None) -> str:
     said = done.stdout.decode("utf-8", "replace")
     if done.returncode == 0 and (result is None or result.is_file()):
         return said
-    wrong = [re.sub(r"^\[[^\]]*\] ", "", line) for line in said.splitlines() if "[E]" in line]
+    wrong = [line.split("[E] ", 1)[1] for line in said.splitlines() if "[E] " in line]
     reason = "; ".join(dict.fromkeys(wrong)) or " ".join(said.split())[-300:] or "it said nothing"
     text = f"trtexec failed (status {done.returncode}): {reason}"
     for pattern, remedy in REMEDIES:

@@ -81,8 +81,9 @@ def test_the_names_are_found() -> None:
     names = {name for name, _ in USED}
     assert {
         "Builder.build_serialized_network", "IBuilderConfig.set_timing_cache", "ITimingCache.serialize",
-        "OnnxParser.parse", "ProfilingVerbosity.DETAILED", "IExecutionContext.execute_async_v3", "Runtime.deserialize_cuda_engine",
-        "EngineInspector.get_engine_information", "ITensor.shape", "ILogger", "ParserError.desc",
+        "OnnxParser.parse", "ProfilingVerbosity.DETAILED", "IExecutionContext.execute_async_v3",
+        "Runtime.deserialize_cuda_engine", "EngineInspector.get_engine_information", "ITensor.shape", "ILogger",
+        "ParserError.desc",
     } <= names  # fmt: skip
     assert len(names) > 50 and len(ASKED) > 15
 
