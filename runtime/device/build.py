@@ -94,7 +94,8 @@ class Build:
     def _timed(self, built: Built) -> Dict[str, Any]:
         record = built.timed(bundles.read_json(self.bundle / bundles.REQUEST))
         bundles.write_json(self.logs / "latency.json", record)
-        self.say(f"{record['median_ms']:.2f} ms median of {record['samples']} calls: {record['what']}")
+        if record["samples"]:
+            self.say(f"{record['median_ms']:.2f} ms median of {record['samples']} calls: {record['what']}")
         return record
 
     def _keep(
@@ -111,6 +112,7 @@ class Build:
             made = bundles.read_json(self.bundle / bundles.MADE)
             told = {
                 **made,
+                **built.facts,
                 "format": bundles.BUNDLE_FORMAT,
                 "name": manifest["name"],
                 "target": needs.target,

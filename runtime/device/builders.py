@@ -9,7 +9,7 @@ import os
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -17,46 +17,88 @@ from runtime import abi
 from runtime.contract import Contract
 from runtime.decode import greedy, to_glosses
 from runtime.device import folder as bundles
-from runtime.device.fitting import MODULE_OF, ONNXRUNTIME, RTX, TENSORRT, Needs, way
+from runtime.device.fitting import MODULE_OF, ONNXRUNTIME, RTX, TENSORRT, TRTEXEC, Needs, way
 from runtime.device.machine import Machine
 from runtime.device.timing import time_calls
-from runtime.engine import ENGINE_FILE, Engine
+from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FILE, Engine
 from runtime.errors import BadInput, MissingExtra, Refused, SignedgeError
 from runtime.preprocess import prepare
-from runtime.trt.build import BuildRequest, BuildResult, build_plan
+from runtime.trt import compat, cuda, trtexec
+from runtime.trt.apart import build_apart
+from runtime.trt.build import BuildRequest, BuildResult
+from runtime.trt.compat import plan_facts
 from runtime.trt.module import load
 
-PLAN = "engine.plan"
+USUAL_LENGTH = 64  # frames, where no profile says
+DEVICE_RUNS = 100
 LIBRARY = "libsignedge.so"
 Say = Callable[[str], None]
 
 
 @dataclass
 class Built:
-    """What was built and reads. `log_probs` maps network input (1,T',...) to (1,N,K)."""
+    """What was built and reads."""
 
     through: str  # for people
     contract: Contract
-    log_probs: Callable[[np.ndarray], np.ndarray]
-    recognise: Callable[[np.ndarray], List[str]]  # frames or keypoints -> glosses
-    what: str  # what one call of `log_probs` is
+    log_probs: Callable[[np.ndarray], np.ndarray]  # (1,T',...) -> (1,N,K)
+    what: str  # what one call of `log_probs` is, for its timing; "": not worth timing
     engine_file: str
     files: Dict[str, bytes] = field(default_factory=dict)  # of the engine folder
     versions: Dict[str, str] = field(default_factory=dict)
+    facts: Dict[str, Any] = field(default_factory=dict)  # for the engine's manifest
+    device_ms: Optional[Callable[[np.ndarray, int], List[float]]] = None  # times on the device alone
+
+    def recognise(self, clip: np.ndarray) -> List[str]:
+        """Frames or keypoints -> glosses; what is not finite wins no step, so that the WER tells."""
+        steps = self.contract.steps(len(clip))
+        found = self.log_probs(prepare(self.contract, clip, clip))
+        if found.shape != (1, steps, len(self.contract.glosses)):
+            shape = (1, steps, len(self.contract.glosses))
+            raise BadInput(f"the engine gives {found.shape} for {len(clip)} frames; its contract says {shape}")
+        return to_glosses(greedy(np.where(np.isnan(found), -np.inf, found)[0]), self.contract.glosses)
 
     def timed(self, request: Dict[str, Any]) -> Dict[str, Any]:
         """A latency record at the first profile's usual length."""
-        padding = self.contract.padding
-        length = int(request["profiles"][0]["opt"]) if request.get("profiles") else padding.total(64)
-        clip = np.zeros(self._shape(length), dtype=np.float32)
-        timed = time_calls(lambda: self.log_probs(clip))
-        what = {"kind": "device-latency", "what": self.what, "frames": length, "batch": 1, "clocks": "as found"}
-        return {**what, **timed}
+        length = request["profiles"][0]["opt"] if request.get("profiles") else self.contract.padding.total(USUAL_LENGTH)
+        clip = np.zeros((1, int(length), *network_shape(self.contract)), dtype=np.float32)
+        what: Dict[str, Any] = {"kind": "device-latency", "frames": clip.shape[1], "batch": 1, "clocks": "as found"}
+        if not self.what:
+            return {**what, "what": "not timed", "samples": 0}
+        record = {**what, "what": self.what, **time_calls(lambda: self.log_probs(clip))}
+        if self.device_ms is not None:
+            alone = self.device_ms(clip, DEVICE_RUNS)
+            record["device"] = {
+                "what": "device's events round the network alone", "samples": len(alone),
+                "median_ms": float(np.median(alone)), "min_ms": min(alone),
+            }  # fmt: skip
+        return record
 
-    def _shape(self, length: int) -> List[int]:
-        source = self.contract.input
-        inner = (len(source.joints), 5) if self.contract.modality == "keypoints" else (3, source.height, source.width)
-        return [1, length, *inner]
+
+class OnCpu(Built):
+    """What reads by itself, preprocessing and decoding included: libsignedge."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(
+            through=engine.through,
+            contract=engine.contract,
+            log_probs=engine.log_probs,
+            what="host's clock round one run of the network, 1 thread",
+            engine_file=ENGINE_FILE,
+            versions={"through": engine.through},
+        )
+        self._engine = engine
+
+    def recognise(self, clip: np.ndarray) -> List[str]:
+        """Frames or keypoints -> glosses."""
+        rgb = self.contract.modality == "rgb"
+        return self._engine.recognise(clip if rgb else None, None if rgb else clip)
+
+
+def network_shape(contract: Contract) -> Tuple[int, ...]:
+    """Shape of the network's input without clips and frames."""
+    source = contract.input
+    return (len(source.joints), 5) if contract.modality == "keypoints" else (3, source.height, source.width)
 
 
 @contextlib.contextmanager
@@ -66,13 +108,12 @@ def tensorrt(
     """A plan of the module that the bundle is for. Raises what building raises, `Refused` where it cannot be run."""
     request = BuildRequest.read(bundles.read_json(bundle / bundles.REQUEST))
     model = (bundle / bundles.MODEL).read_bytes()
-    if way(needs, machine) == "trtexec":
-        from runtime.trt import trtexec
-
-        made, open_runner = trtexec.build(machine.trtexec, model, request, say), trtexec.Runner
-        raise NotImplementedError(made, open_runner)
-    trt = load(MODULE_OF[needs.runtime])
-    made = build_plan(trt, model, request, say)
+    name, reached = MODULE_OF[needs.runtime], way(needs, machine)
+    if reached == TRTEXEC:
+        say(f"building with {TRTEXEC} {machine.tensorrt[reached]}")
+        made = trtexec.build(machine.trtexec, model, request, network_shape(contract))
+    else:
+        made = build_apart(name, model, request, say)
     _write_logs(made, logs)
     say(f"built {len(made.plan) / 1024:.0f} KiB with {made.built_by}, {len(made.layers)} layers")
     if not machine.driver:
@@ -80,19 +121,37 @@ def tensorrt(
             f"{made.built_by} built the plan, and without a working CUDA driver it cannot be judged here: no engine is "
             "left; run this bundle on a machine with the GPU"
         )
-    from runtime.trt.run import Runner
-
-    runner = Runner(made.plan, trt)
-    yield Built(
+    built = Built(
         through=f"{made.built_by} on {machine.gpu}",
         contract=contract,
-        log_probs=runner.log_probs,
-        recognise=_through(contract, runner.log_probs),
-        what="host's clock round one run: copy in, network, copy out",
-        engine_file=PLAN,
-        files={PLAN: made.plan, bundles.CONTRACT: (bundle / bundles.CONTRACT).read_bytes()},
-        versions={MODULE_OF[needs.runtime]: str(trt.__version__), "cuda_driver": machine.driver},
+        log_probs=lambda x: trtexec.log_probs(machine.trtexec, made.plan, x),
+        what="",
+        engine_file=PLAN_FILE,
+        files={PLAN_FILE: made.plan, CONTRACT_FILE: (bundle / bundles.CONTRACT).read_bytes()},
+        versions={reached: machine.tensorrt[reached], "cuda_driver": machine.driver},
+        facts={"plan_facts": plan_facts(_built_on(name, reached, made, machine), request)},
     )
+    if reached == TRTEXEC:  # it loads the plan for each run, which would be what is timed
+        yield built
+        return
+    from runtime.trt.run import Runner
+
+    with Runner(made.plan, load(name), request.version_compatible) as runner:
+        built.log_probs, built.device_ms = runner.log_probs, runner.device_ms
+        built.what = "host's clock round one run: copy in, network, copy out"
+        yield built
+
+
+def _built_on(module: str, reached: str, made: BuildResult, machine: Machine) -> Dict[str, str]:
+    """What of this machine the plan depends on, as `runtime.trt.compat.here` tells it where there is a module."""
+    if reached != TRTEXEC:
+        return compat.here(load(module))
+    gpu = cuda.gpu()
+    return {
+        "module": module, "version": compat.plan_header(made.plan)["version"], "os": platform.system().lower(),
+        "machine": platform.machine().lower(), "gpu": gpu.name, "compute_capability": gpu.compute_capability,
+        "sms": str(gpu.sms),
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -114,32 +173,10 @@ def on_cpu(bundle: Path, contract: Contract, say: Say) -> Iterator[Built]:
     except SignedgeError as error:
         why = "no libsignedge loads and there is no Python package" if isinstance(error, MissingExtra) else str(error)
         raise Refused(f"the CPU path needs ONNX Runtime (pip install onnxruntime): {why}") from error
-    rgb = contract.modality == "rgb"
-    yield Built(
-        through=engine.through,
-        contract=contract,
-        log_probs=engine.log_probs,
-        recognise=lambda clip: engine.recognise(clip if rgb else None, None if rgb else clip),
-        what="host's clock round one run of the network, 1 thread",
-        engine_file=ENGINE_FILE,
-        versions={"through": engine.through},
-    )
+    yield OnCpu(engine)
 
 
 BUILDERS: Dict[str, Callable[..., Any]] = {TENSORRT: tensorrt, RTX: tensorrt, ONNXRUNTIME: onnxruntime}
-
-
-def _through(contract: Contract, log_probs: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], List[str]]:
-    def recognise(clip: np.ndarray) -> List[str]:
-        steps = contract.steps(len(clip))
-        found = log_probs(prepare(contract, clip, clip))
-        if found.shape != (1, steps, len(contract.glosses)):
-            raise BadInput(f"the engine gives {found.shape}; its contract says (1, {steps}, {len(contract.glosses)})")
-        if not np.isfinite(found).all():
-            found = np.where(np.isnan(found), -np.inf, found)  # NaN wins no step: the WER tells
-        return to_glosses(greedy(found[0]), contract.glosses)
-
-    return recognise
 
 
 def _write_logs(made: BuildResult, logs: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Dict, List, Tuple
 
 from runtime.device.machine import Machine
 from runtime.errors import BadInput, Refused
 
+TRTEXEC = "trtexec"
+OLDEST_MODULE = (8, 5)  # of tensorrt, that `runtime.trt.run` runs plans with; older ones build and run by trtexec
 TENSORRT, RTX, ONNXRUNTIME = "tensorrt", "tensorrt-rtx", "onnxruntime"
 MODULE_OF = {TENSORRT: "tensorrt", RTX: "tensorrt_rtx"}
 INSTALLS = {
@@ -72,33 +75,36 @@ def require_fit(needs: Needs, machine: Machine) -> None:
 
 
 def way(needs: Needs, machine: Machine) -> str:
-    """How TensorRT is reached here: the module's name, `trtexec` where only that is there, or nothing."""
-    module = MODULE_OF[needs.runtime]
-    ways = (module, "trtexec") if needs.runtime == TENSORRT else (module,)
-    return next((name for name in ways if name in machine.tensorrt), "")
+    """How TensorRT is reached here: the module's name, `trtexec` where no module is that runs plans, or nothing."""
+    module, versions = MODULE_OF[needs.runtime], machine.tensorrt
+    ways = [module, TRTEXEC] if needs.runtime == TENSORRT else [module]
+    if _numbers(versions.get(module, "")) < OLDEST_MODULE:
+        ways.reverse()
+    return next((name for name in ways if name in versions), "")
 
 
 def _of_tensorrt(needs: Needs, machine: Machine) -> List[str]:
     reached = way(needs, machine)
     found = []
     if not reached:
-        notes = "".join(f" ({note})" for note in machine.notes)
-        found.append(
-            f"{needs.runtime} is missing: neither its Python module nor trtexec is there{notes}; "
-            f"{INSTALLS[needs.runtime]}"
-        )
+        missing = "its Python module is not" if needs.runtime == RTX else "neither its Python module nor trtexec is"
+        broken = "".join(f" ({note})" for note in machine.notes if "cannot be imported" in note)
+        found.append(f"{needs.runtime} is missing: {missing} there{broken}; {INSTALLS[needs.runtime]}")
     elif needs.version and not reads(machine.tensorrt[reached], needs.version):
         version = machine.tensorrt[reached] or "of a version that it does not tell"
         found.append(f"the graph was lowered for {needs.runtime} {needs.version}, this machine has {version}")
     if needs.runtime == TENSORRT and not machine.driver:  # RTX builds without one
-        found.append("there is no working CUDA driver (libcuda.so.1), without which TensorRT builds nothing")
+        found.append("there is no working CUDA driver, without which TensorRT builds nothing")
     return found
 
 
 def reads(version: str, asked: str) -> bool:
     """Whether TensorRT `version` reads what was lowered for `asked`: the same major version, and no older minor one."""
-    try:
-        has, wants = ([int(part) for part in text.split(".")[:2]] for text in (version, asked))
-    except ValueError:
-        return False
-    return has[0] == wants[0] and has >= wants
+    has, wants = _numbers(version), _numbers(asked)
+    return bool(has and wants) and has[0] == wants[0] and has >= wants
+
+
+def _numbers(version: str) -> Tuple[int, ...]:
+    """The first two numbers of a version, as far as they are numbers."""
+    found = re.match(r"(\d+)(?:\.(\d+))?", version)
+    return tuple(int(part) for part in found.groups() if part) if found else ()

@@ -1,30 +1,28 @@
 """The machine that a bundle finds itself on: module, JetPack, TensorRT, GPU. Standard library only.
 
-Sources: `/proc/device-tree` and `/etc/nv_tegra_release` (Jetson Linux Developer Guide), the CUDA driver API's
-cuDriverGetVersion, cuDeviceGetName and cuDeviceGetAttribute, the version that a TensorRT module or trtexec tells.
+Sources: `/proc/device-tree` and `/etc/nv_tegra_release` (Jetson Linux Developer Guide), the CUDA driver, the version
+that a TensorRT module or trtexec tells.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
+
+from runtime.errors import Refused, SignedgeError
+from runtime.trt import cuda, trtexec
+from runtime.trt.module import EXTRAS
 
 # First number of an L4T release -> first number of the JetPack that carries it.
 JETPACKS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
 # Chip of a Jetson, as its device tree names it -> compute capability of its GPU.
 CHIPS = {"tegra210": "5.3", "tegra186": "6.2", "tegra194": "7.2", "tegra234": "8.7", "tegra264": "11.0"}
-MODULES = ("tensorrt", "tensorrt_rtx")
-TRTEXEC = "usr/src/tensorrt/bin/trtexec"  # where Debian packages of TensorRT put it; not on the path
-MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 ROOT_VARIABLE = "SIGNEDGE_ROOT"  # inside a container: where the file system of the machine itself is mounted
 
 
@@ -42,7 +40,7 @@ class Machine:
     compute_capability: str  # by the driver, else by the chip
     tensorrt: Dict[str, str]  # versions by the way they are reached: tensorrt, tensorrt_rtx, trtexec
     trtexec: str  # path
-    notes: Tuple[str, ...]  # what is there and does not work
+    notes: Tuple[str, ...]  # what is missing or does not work
 
     def described(self) -> Dict[str, str]:
         """As text, for records; nothing that was not found."""
@@ -57,25 +55,24 @@ class Machine:
 
 
 def look(root: Path = Path("/")) -> Machine:
-    """Look at this machine; files are read below `root`, the driver and the modules are those of this process."""
+    """Look at this machine; files are read below `root`, driver and programs are those of this process."""
     notes: List[str] = []
-    l4t = _l4t(root)
-    driver, gpu, capability = _driver(notes)
-    trtexec = shutil.which("trtexec") or (str(root / TRTEXEC) if os.access(root / TRTEXEC, os.X_OK) else "")
-    versions = {name: version for name in MODULES for version in _module(name, notes)}
-    if trtexec:
-        versions["trtexec"] = _trtexec_version(trtexec, notes)
+    l4t, gpu = _l4t(root), _gpu(notes)
+    versions = {name: version for name in EXTRAS for version in _module(name, notes)}
+    program, version = _trtexec(notes)
+    if program:
+        versions["trtexec"] = version
     return Machine(
         architecture=platform.machine(),
         python=".".join(map(str, sys.version_info[:3])),
         model=_text(root / "proc/device-tree/model"),
         l4t=l4t,
         jetpack=JETPACKS.get(l4t.partition(".")[0], ""),
-        gpu=gpu,
-        driver=driver,
-        compute_capability=capability or _of_chip(root),
+        gpu=gpu.name,
+        driver=gpu.driver,
+        compute_capability=gpu.compute_capability or _of_chip(root),
         tensorrt=versions,
-        trtexec=trtexec,
+        trtexec=program,
         notes=tuple(notes),
     )
 
@@ -103,25 +100,13 @@ def _of_chip(root: Path) -> str:
     return next((capability for chip, capability in CHIPS.items() if chip in names), "")
 
 
-def _driver(notes: List[str]) -> Tuple[str, str, str]:
-    """(CUDA version, name of the first GPU, its compute capability), all empty without a working driver."""
+def _gpu(notes: List[str]) -> cuda.Gpu:
+    """The first GPU; all empty without one that works."""
     try:
-        cuda: Any = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "", "", ""
-    number, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
-    failed = cuda.cuInit(0) or cuda.cuDriverGetVersion(ctypes.byref(number))
-    failed = failed or cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDeviceGetName(name, len(name), device)
-    if failed:
-        notes.append(f"the CUDA driver is there and does not work (error {failed})")
-        return "", "", ""
-    parts = []
-    for attribute in (MAJOR, MINOR):
-        value = ctypes.c_int()
-        cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-        parts.append(str(value.value))
-    version = f"{number.value // 1000}.{number.value % 1000 // 10}"
-    return version, name.value.decode("utf-8", "replace"), ".".join(parts)
+        return cuda.gpu()
+    except (Refused, RuntimeError) as error:
+        notes.append(str(error))
+        return cuda.Gpu("", "", 0, "")
 
 
 def _module(name: str, notes: List[str]) -> List[str]:
@@ -135,17 +120,11 @@ def _module(name: str, notes: List[str]) -> List[str]:
         return []
 
 
-def _trtexec_version(path: str, notes: List[str]) -> str:
-    """trtexec tells its version in the first line of whatever it prints: [TensorRT v8502] or [TensorRT v100300]."""
+def _trtexec(notes: List[str]) -> Tuple[str, str]:
+    """(path, version) of trtexec, or nothing."""
     try:
-        done = subprocess.run([path, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        notes.append(f"{path} does not run: {error}")
-        return ""
-    found = re.search(rb"TensorRT v(\d+)", done.stdout)
-    if not found:
-        return ""
-    number = int(found.group(1))
-    base = 100 if number >= 10000 else 10  # the number has one digit less for the major version before 10
-    hundreds = number // 100
-    return f"{hundreds // base}.{hundreds % base}.{number % 100}"
+        path = trtexec.find()
+        return path, ".".join(map(str, trtexec.version_of(path)))
+    except SignedgeError as error:
+        notes.append(str(error))
+        return "", ""

@@ -25,6 +25,7 @@ from runtime.hashing import sha256_file
 VARIABLE = "SIGNEDGE_DEVICE_PYTHONS"  # interpreters with numpy, such as devices have, separated by colons
 ORIN = "jetson-orin-nano-8gb@6.2"
 RTX = "rtx-4090@tensorrt-rtx"
+T4 = "t4@tensorrt-10.3"
 HERE = "x86-cpu"
 MADE: dict[str, Any] = {
     "chain": {"corpus": "", "recipe": "r" * 64, "checkpoint": "c" * 64, "onnx": "0" * 64, "calibration": ""},
@@ -106,3 +107,45 @@ def fake_jetson(root: Path, l4t: str = "36 4.3", chip: str = "tegra234", model: 
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
+
+
+TRTEXEC = """#!{python}
+import json, sys
+from pathlib import Path
+import numpy as np
+given = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
+print("&&&& RUNNING TensorRT.trtexec [TensorRT v{number}] # " + " ".join(sys.argv))
+if "onnx" in given:
+    head = b"ftrt" + bytes(20) + bytes({version})
+    Path(given["saveEngine"]).write_bytes(head + Path(given["onnx"]).read_bytes())
+    Path(given["exportLayerInfo"]).write_text(json.dumps({{"Layers": ["convolution"], "Bindings": ["input"]}}))
+elif "loadEngine" in given:
+    import onnxruntime
+    shape = [int(size) for size in given["shapes"].split(":")[1].split("x")]
+    x = np.fromfile(given["loadInputs"].split(":", 1)[1], "<f4").reshape(shape)
+    session = onnxruntime.InferenceSession(Path(given["loadEngine"]).read_bytes()[28:])
+    (y,) = session.run(["log_probs"], {{"input": x}})
+    entry = {{"name": "log_probs", "dimensions": "x".join(map(str, y.shape)), "values": y.ravel().tolist()}}
+    Path(given["exportOutput"]).write_text(json.dumps([entry]))
+"""
+
+
+def stand_in_trtexec(folder: Path, number: str = "100300", version: tuple[int, ...] = (10, 3, 0, 26)) -> Path:
+    """A trtexec that "builds" by keeping the graph and runs it by ONNX Runtime."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "trtexec"
+    path.write_text(TRTEXEC.format(python=sys.executable, number=number, version=list(version)))
+    path.chmod(0o755)
+    return path
+
+
+def stand_in_driver(folder: Path) -> Path:
+    """A CUDA driver whose device is host memory, as libcuda.so.1."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("a C compiler is needed for the stand-in of the CUDA driver")
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).parents[1] / "runtime" / "native" / "host_cuda.c"
+    command = [compiler, "-shared", "-fPIC", str(source), "-o", str(folder / "libcuda.so.1")]
+    subprocess.run(command, check=True)
+    return folder

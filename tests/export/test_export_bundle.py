@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,15 @@ from bundle_stage import (
     MADE,
     ORIN,
     RTX,
+    T4,
     bundle_for,
     fake_jetson,
     gate_clips,
     python_of,
     rewrite_clips,
     run_command,
+    stand_in_driver,
+    stand_in_trtexec,
 )
 from export_stage import contract
 from onnx import numpy_helper
@@ -33,8 +37,9 @@ from export.bundle import device_sources
 from export.onnx_graph import ExportReport, read_model
 from runtime import abi
 from runtime.device.folder import CLIPS, read_bundle, read_clips, write_json
-from runtime.engine import Engine
+from runtime.engine import Engine, read_manifest
 from runtime.errors import BadInput, CriterionFailed, Refused
+from runtime.trt.compat import check_plan
 
 PYTHONS = ("3.8", "3.10", "3.12")  # of JetPack 5, 6 and 7
 IMPORTS = """
@@ -220,6 +225,37 @@ def test_rtx_plan_is_built_and_cannot_be_judged_without_a_gpu(exported: ExportRe
     assert "KiB with tensorrt_rtx" in done.stdout and "without a working CUDA driver it cannot be judged" in done.stderr
     assert not (bundle / "engine").exists() and (bundle / "logs" / "build.log").stat().st_size > 0
     assert isinstance(json.loads((bundle / "logs" / "layers.json").read_text()), list)
+
+
+@pytest.fixture
+def t4(exported: ExportReport, tmp_path: Path) -> dict[str, str]:
+    """A bundle for a T4 in `bundle`, and the variables of a machine that has a stand-in of one, without a module."""
+    bundle_for(T4, exported, tmp_path / "bundle")
+    driver, program = stand_in_driver(tmp_path / "driver"), stand_in_trtexec(tmp_path / "programs")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {"LD_LIBRARY_PATH": str(driver), "HOST_CUDA_CAPABILITY": "7.5", "PATH": path}
+
+
+def test_plan_by_trtexec_passes_its_gate(t4: dict[str, str], tmp_path: Path) -> None:
+    """The whole way to a TensorRT engine, with stand-ins for what needs a GPU: driver and trtexec."""
+    done = run_command(tmp_path / "bundle", **t4)
+    assert done.returncode == 0, done.stderr
+    assert "gpu: Stand-in" in done.stdout and "building with trtexec 10.3.0" in done.stdout
+    folder = tmp_path / "bundle" / "engine"
+    manifest = read_manifest(folder)
+    assert manifest["runtime"] == "tensorrt"
+    assert {"engine.plan", "contract.json", "layers.json", "build.log"} <= set(manifest["files"])
+    assert manifest["plan_facts"]["compute_capability"] == "7.5" and manifest["plan_facts"]["version"] == "10.3.0.26"
+    assert manifest["gate"]["wer"] == 0 and manifest["latency"]["what"] == "not timed"
+    check_plan(manifest["plan_facts"], manifest["plan_facts"], (folder / "engine.plan").read_bytes())
+
+
+def test_other_gpu_and_older_tensorrt_are_refused(t4: dict[str, str], tmp_path: Path) -> None:
+    done = run_command(tmp_path / "bundle", **{**t4, "HOST_CUDA_CAPABILITY": "8.9"})
+    assert done.returncode == 3 and "for compute capability 7.5, Stand-in has 8.9" in done.stderr
+    stand_in_trtexec(tmp_path / "programs", "8601", (8, 6, 1, 0))
+    done = run_command(tmp_path / "bundle", **t4)
+    assert done.returncode == 3 and "lowered for tensorrt 10.3, this machine has 8.6.1" in done.stderr
 
 
 def test_old_python_and_missing_numpy_are_told(here: Path, tmp_path: Path) -> None:
