@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def test_the_hash_follows_what_is_written_and_not_the_reasons(exported: ExportRe
     plan = plan_of(exported)
     assert dataclasses.replace(plan, decisions=[]).hash() == plan.hash()
     name = next(iter(plan.ranges))
-    for change in ({"weight_bits": 7}, {"assignment": {}}, {"ranges": {**plan.ranges, name: (0.0, 1.0)}}):
+    other = {**plan.ranges, name: (0.0, 1.0)}
+    changes: list[dict[str, Any]] = [{"weight_bits": 7}, {"assignment": {}}, {"ranges": other}]
+    for change in changes:
         assert dataclasses.replace(plan, **change).hash() != plan.hash()
 
 

@@ -1,0 +1,1 @@
+"""Measurements behind decisions of the compiler."""
