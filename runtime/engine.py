@@ -19,6 +19,7 @@ import json
 import os
 import reprlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
@@ -37,6 +38,7 @@ ENGINE_FILE = "engine.onnx"
 INPUT, OUTPUT = "input", "log_probs"
 DEFAULT_RUNTIME = "onnxruntime"  # of a bare ONNX file
 PLAN_FILE, CONTRACT_FILE = "engine.plan", "contract.json"
+PLAN_FACTS = "plan_facts"  # in a manifest: GPU and version that its plan is for, of runtime.trt.compat.plan_facts
 RUNTIMES = {  # what each loads from an engine folder
     "onnxruntime": ENGINE_FILE,
     "openvino": ENGINE_FILE,
@@ -182,8 +184,10 @@ class Engine:
         folder = Path(folder)
         if RUNTIMES.get(runtime) != PLAN_FILE:
             raise BadInput(f"{folder}: no runtime '{runtime}' loads a plan")
+        from runtime.trt.module import load
+
         contract = _plan_contract(folder)
-        reader = _PlanReader((folder / PLAN_FILE).read_bytes(), runtime, contract)
+        reader = _PlanReader((folder / PLAN_FILE).read_bytes(), load(runtime.replace("-", "_")), contract)
         return Engine(reader, contract, {}, available_threads() if threads is None else threads, folder)
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
@@ -225,12 +229,11 @@ class _LibraryReader:
 class _PlanReader:
     """TensorRT's Python module, with the preprocessing and decoding that libsignedge's must equal."""
 
-    def __init__(self, plan: bytes, runtime: str, contract: Contract) -> None:
-        from runtime.trt.module import label, load
+    def __init__(self, plan: bytes, module: Any, contract: Contract, version_compatible: bool = False) -> None:
+        from runtime.trt.module import label
         from runtime.trt.run import Runner
 
-        module = load(runtime.replace("-", "_"))
-        self._runner = Runner(plan, module)
+        self._runner = Runner(plan, module, version_compatible)
         self._contract = contract
         self.through = f"{label(module)}, Python"
 
@@ -296,25 +299,36 @@ def _plan_contract(folder: Path) -> Contract:
 
 def _load_plan(folder: Path, manifest: Mapping[str, Any], contract: Contract, threads: Optional[int]) -> Engine:
     """The engine of a plan that may be loaded, through libsignedge where it was built with TensorRT."""
+    from runtime.trt import compat
+    from runtime.trt.module import load
+
+    runtime, facts = manifest["runtime"], manifest.get(PLAN_FACTS)
     count = available_threads() if threads is None else threads
     _check_threads(count)
     plan = (folder / PLAN_FILE).read_bytes()
     if sha256_bytes(plan) != manifest["files"][PLAN_FILE]:  # what was signed, not what was put in its place meanwhile
         raise BadInput(f"engine {folder}: {PLAN_FILE} was changed while it was opened")
-    if manifest["runtime"] in _compiled_in():
-        reader: Any = _LibraryReader(folder, count, manifest["runtime"])
+    name, version = runtime.replace("-", "_"), _library_version(runtime)
+    module = SimpleNamespace(__name__=name, __version__=version) if version else load(name)
+    try:
+        compat.check_plan(dict(facts or {}), compat.here(module), plan)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{folder / MANIFEST} does not say for which GPU and version its plan is ({error})") from error
+    if version:
+        reader: Any = _LibraryReader(folder, count, runtime)
     else:
-        reader = _PlanReader(plan, manifest["runtime"], contract)
+        reader = _PlanReader(plan, module, contract, bool(dict(facts or {})["version_compatible"]))
     return Engine(reader, contract, manifest, count, folder)
 
 
-def _compiled_in() -> List[str]:
-    """The backends that libsignedge was built with; none where it was not built."""
+def _library_version(runtime: str) -> str:
+    """Version of the backend `runtime` of libsignedge; "" where the library was built without it, or cannot load it."""
     if not abi.installed():
-        return []
+        return ""
     from runtime.binding import capabilities
 
-    return list(json.loads(capabilities())["backends"])
+    found = json.loads(capabilities())["backends"].get(runtime, {})
+    return str(found.get("version", ""))
 
 
 def _check_threads(threads: int) -> None:

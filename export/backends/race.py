@@ -36,9 +36,9 @@ def race(
 ) -> dict[str, np.ndarray]:
     """Time `calls` on `inputs` in rounds, for `seconds` and at least `fewest` rounds; (rounds, inputs) ns of each.
 
-    Every input meets every call in each round, one call after the other, in an order that turns. Each turn is one call
-    outside the clock, which takes the caches back, and one inside. Before the first round every call sees every input
-    once. Raises `BadInput` if there is nothing to time.
+    Every input meets every call in each round, one call after the other, in an order that is drawn anew, so that none
+    suffers from one neighbour alone. Each turn is one call outside the clock, which takes the caches back, and one
+    inside. Before the first round every call sees every input once. Raises `BadInput` if there is nothing to time.
     """
     if not calls or not inputs:
         raise BadInput("nothing to time: at least one system and one input are needed")
@@ -47,12 +47,12 @@ def race(
         for x in inputs:
             call(x)
     rounds: list[np.ndarray] = []
+    order = np.random.default_rng(0)
     started = time.monotonic()
     while len(rounds) < fewest or time.monotonic() - started < seconds:
         times = np.zeros((len(names), len(inputs)))
         for i, x in enumerate(inputs):
-            for place in range(len(names)):
-                turn = (place + i + len(rounds)) % len(names)
+            for turn in order.permutation(len(names)):
                 time.sleep(PAUSE)
                 times[turn, i] = _timed(calls[names[turn]], x, clock)
         rounds.append(times)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes.util
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.backends.base import Availability, Built
 from runtime.contract import Contract
-from runtime.engine import CONTRACT_FILE, PLAN_FILE, Engine
-from runtime.errors import BadInput
+from runtime.engine import CONTRACT_FILE, PLAN_FACTS, PLAN_FILE, Engine
+from runtime.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -30,28 +29,41 @@ class TensorRt:
         self.name = name
 
     def available(self, profile: Profile) -> Availability:
-        """Whether the module and a driver are here. Whether the GPU is the target's own is for the loader to say."""
+        """Whether the module, a driver and a GPU such as the target's are here."""
+        from runtime.trt import cuda
+
         if find_spec(MODULES[self.name]) is None:
             extra = f"pip install 'signedge[{EXTRAS[self.name]}]'"
             return Availability(False, False, f"{MODULES[self.name]} is not installed: {extra}")
-        if ctypes.util.find_library("cuda") is None:
-            return Availability(self.name in BUILDS_ANYWHERE, False, "there is no NVIDIA driver (libcuda) here")
+        try:
+            gpu = cuda.gpu()
+        except Refused as error:
+            return Availability(self.name in BUILDS_ANYWHERE, False, str(error))
+        if gpu.compute_capability != profile.compute_capability:
+            found = f"{gpu.name} of compute capability {gpu.compute_capability}"
+            other = f"{profile.name} has compute capability {profile.compute_capability}, here is {found}"
+            return Availability(self.name in BUILDS_ANYWHERE, False, other)
         return Availability(True, True)
 
     def build(
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
-        """Compile the graph as `request` says; the layers read back from the plan are among the facts."""
-        from runtime.trt.build import build_plan
+        """Compile the graph as `request` says. The facts: what the plan runs on, and the layers read back from it."""
+        from runtime.trt import compat
+        from runtime.trt.apart import build_apart
         from runtime.trt.module import load
 
         if request is None:
             raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
         module = load(MODULES[self.name])
-        result = build_plan(module, graph.SerializeToString(deterministic=True), request)
+        result = build_apart(MODULES[self.name], graph.SerializeToString(deterministic=True), request)
         (folder / PLAN_FILE).write_bytes(result.plan)
         (folder / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
-        facts = {"request": request.as_json(), "layers": result.layers}
+        facts = {
+            "request": request.as_json(),
+            PLAN_FACTS: compat.plan_facts(compat.here(module), request),
+            "layers": result.layers,
+        }
         return Built((PLAN_FILE, CONTRACT_FILE), {module.__name__: str(module.__version__)}, tuple(result.log), facts)
 
     def load(self, folder: Path, threads: int) -> Engine:

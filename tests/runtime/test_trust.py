@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -33,10 +34,10 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trust.key_path()
 
 
-def write_plan(folder: Path, contract: Contract = CONTRACT, **changes: Any) -> Path:
+def write_plan(folder: Path, contract: Contract = CONTRACT, plan: bytes = b"not a plan", **changes: Any) -> Path:
     """An engine folder for TensorRT, unsigned, whose plan is none: whoever loads it fails, but does not refuse."""
     folder.mkdir()
-    (folder / PLAN_FILE).write_bytes(b"not a plan")
+    (folder / PLAN_FILE).write_bytes(plan)
     (folder / CONTRACT_FILE).write_text(contract.to_json())
     files = {name: sha256_bytes((folder / name).read_bytes()) for name in (PLAN_FILE, CONTRACT_FILE)}
     manifest = {
@@ -146,6 +147,31 @@ def test_a_strangers_plan_is_refused_before_it_is_loaded(tmp_path: Path) -> None
     folder = write_plan(tmp_path / "engine")
     with pytest.raises(Refused, match=r"code, which would run with your rights.*not signed.*--trust"):
         Engine.open(folder)
+
+
+def test_a_foreign_plan_is_refused_before_it_is_read_even_if_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = pytest.importorskip("tensorrt_rtx")
+    from runtime.trt import run
+
+    monkeypatch.setattr(run, "Runner", None)  # nothing comes so far
+    version = str(module.__version__)
+    facts = {
+        "module": "tensorrt_rtx", "version": version, "os": platform.system().lower(), "machine": platform.machine(),
+        "gpu": "", "compute_capability": "", "sms": "", "version_compatible": False, "hardware_compatible": "",
+        "compute_capabilities": ["1.0"],
+    }  # fmt: skip
+    plan = b"vtrt" + bytes(20) + bytes(int(part) for part in version.split(".")[:4])
+    folder = write_plan(tmp_path / "engine", plan=plan, plan_facts=facts)
+    for manifest in (read_manifest(folder), trust.sign(read_manifest(folder))):
+        rewrite(folder, manifest)
+        with pytest.raises(Refused, match=r"does not run here: (there is no NVIDIA|it is for compute)"):
+            Engine.open(folder, trust=True)
+    for lacking in ({}, None, 3, {"module": "tensorrt_rtx"}, {**facts, "version": "0.0.1"}):
+        rewrite(folder, {**read_manifest(folder), "plan_facts": lacking})
+        with pytest.raises(BadInput, match=r"does not say for which GPU|its manifest says"):
+            Engine.open(folder, trust=True)
 
 
 def test_a_plan_of_ones_own_needs_no_word_of_trust(tmp_path: Path) -> None:
