@@ -16,6 +16,9 @@ from distill.models.timeline import Timeline
 from runtime.contract import KeypointInput, Padding
 
 CHANNELS = 5  # of a joint, see runtime.contract.KeypointInput
+# Added to the variance of an input channel, in squared widths of the shoulders. Some channels hardly vary in training
+# (the shoulders' own place); the usual 1e-5 would blow up, and nothing below would bound, what they do elsewhere.
+STILL = 1e-2
 
 
 class StgcnSpec(Spec):
@@ -115,7 +118,7 @@ class Stgcn(Recogniser):
         joints = len(source.joints)
         bones = body_and_hands_bones() if spec.bones is None else spec.bones
         graph = torch.tensor(partitions(spec.partition, source.joints, source.origin, bones))
-        self.normalise = nn.BatchNorm1d(joints * CHANNELS)
+        self.normalise = nn.BatchNorm1d(joints * CHANNELS, eps=STILL)
         self.blocks = nn.ModuleList(
             StgcnBlock(inputs, outputs, spec.kernel, graph, spec.free, bool(i))
             for i, (inputs, outputs) in enumerate(pairwise((CHANNELS, *spec.widths)))

@@ -226,6 +226,15 @@ def test_published_blocks_have_the_published_size() -> None:
     assert made.lookahead == 10 * 4 + 6
 
 
+def test_an_input_channel_that_never_varied_is_not_blown_up() -> None:
+    made = network()
+    assert isinstance(made.normalise, nn.BatchNorm1d)
+    nn.init.zeros_(made.normalise.running_mean)  # type: ignore[arg-type]
+    nn.init.zeros_(made.normalise.running_var)  # type: ignore[arg-type]
+    half_a_shoulder_off = torch.full((1, 17 * 5), 0.5)
+    assert made.normalise(half_a_shoulder_off).abs().max() <= 5
+
+
 def test_it_learns(tmp_path: Path) -> None:
     corpus = tiny.write_corpus(tmp_path / "corpus")
     model = {"name": "stgcn", "widths": [8, 8], "kernel": 3, "pool": "flatten", "frame_width": 16, "temporal": 16}
