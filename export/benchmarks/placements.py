@@ -134,7 +134,9 @@ def _placements(
             raise RuntimeError((done.stderr or done.stdout).strip()[-200:])
         return _with_metadata(out, graph)
 
-    made = {"ours": ours, "ours, products only": products, "ORT default": default, "ORT u8s8 per channel": default_for_x86}
+    made: dict[str, Callable[[Path], Path]] = {
+        "ours": ours, "ours, products only": products, "ORT default": default, "ORT u8s8 per channel": default_for_x86,
+    }  # fmt: skip
     return {**made, "ModelOpt": modelopt} if options.modelopt else made
 
 
@@ -142,7 +144,7 @@ def _onnxruntime(model: Path, inputs: list[np.ndarray], out: Path, **types: Any)
     """quantize_static as it comes: every operator that it knows."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.rest = iter(inputs)
 

@@ -137,6 +137,7 @@ def halves(view: GraphView, seen: Mapping[str, Range], int8: Mapping[str, str]) 
             why[node.name] = reason
     free = [node for node in nodes if node.name not in why and node.name not in int8]
     alone = {node.name for region in _regions(view, free, int8) for node in region}
+    spared = _spared(view, {node.name: node for node in free if node.name not in alone}, int8)
     decisions, assignment = [], {}
     for node in nodes:
         if node.name in int8:
@@ -145,6 +146,8 @@ def halves(view: GraphView, seen: Mapping[str, Range], int8: Mapping[str, str]) 
             precision, reason = "fp32", why[node.name]
         elif node.name in alone:
             precision, reason = "fp32", "no product near it gains: casts would cost more than halves save"
+        elif node.name in spared:
+            precision, reason = "fp32", "between floats on most sides: in half it would need more casts"
         else:
             precision, reason = "fp16", f"no rule against it; largest value seen {facts.largest(node):.3g}"
         assignment[node.name] = precision
@@ -182,6 +185,40 @@ def _regions(view: GraphView, free: list[NodeProto], int8: Mapping[str, str]) ->
         if not gains:
             found.append(region)
     return found
+
+
+def _spared(view: GraphView, half: dict[str, NodeProto], int8: Mapping[str, str]) -> set[str]:
+    """Those nodes of `half`, products aside, that save casts by staying in fp32; taken one by one until none does."""
+
+    def floats(node: NodeProto | None) -> bool:
+        return node is None or (node.name not in half and node.name not in int8)
+
+    def cast(name: str) -> bool:
+        if view.is_constant(name) or view.dtype(name) != 1:
+            return False
+        readers = [floats(user) for user in view.users.get(name, []) if user.name not in int8]
+        readers += [True] * (name in view.outputs)
+        maker = view.maker.get(name)
+        if maker is not None and maker.name in int8:
+            return False
+        return any(reader != floats(maker) for reader in readers)
+
+    spared: set[str] = set()
+    changed = True
+    while changed:
+        changed = False
+        for name, node in list(half.items()):
+            if node.op_type in PRODUCTS:
+                continue
+            touched = {item for item in (*node.input, *node.output) if item}
+            before = sum(map(cast, touched))
+            del half[name]
+            if sum(map(cast, touched)) < before:
+                spared.add(name)
+                changed = True
+            else:
+                half[name] = node
+    return spared
 
 
 def _largest(bounds: Range) -> float:

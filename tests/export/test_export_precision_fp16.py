@@ -119,6 +119,17 @@ def test_a_cast_is_shared_by_all_its_readers_and_islands_are_not_worth_one() -> 
     assert made.report["casts"] == 4  # into the first product, out of it, into the second, out of its ReLU
 
 
+def test_a_sum_of_floats_stays_where_it_needs_fewer_casts() -> None:
+    middle = [
+        helper.make_node("Softmax", ["x"], ["a"], "one", axis=-1),
+        helper.make_node("Softmax", ["x"], ["b"], "other", axis=1),
+        helper.make_node("Add", ["a", "b"], ["y"], "sum"),
+    ]
+    made = make_precision(graph(middle), "fp16", inputs())
+    assert made.plan.of("sum") == "fp32" and made.plan.of("second") == "fp16"
+    assert made.report["casts"] == 4  # into the first product, out of it, into the second, out of its ReLU
+
+
 def test_subgraphs_and_fixed_types_read_float32() -> None:
     inner = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["twice"])], "inner", [],

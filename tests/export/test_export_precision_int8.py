@@ -183,7 +183,8 @@ def test_attention_recurrence_and_large_products_get_their_own_rules() -> None:
     nodes = [
         helper.make_node("MatMul", ["input", "large"], ["a"], "first"),
         helper.make_node("MatMul", ["a", "a"], ["b"], "attention"),
-        helper.make_node("MatMul", ["b", "joints"], ["b2"], "adjacency"),
+        helper.make_node("MatMul", ["b", "joints"], ["b1"], "adjacency"),
+        helper.make_node("MatMul", ["joints", "b1"], ["b2"], "partitions"),
         helper.make_node("MatMul", ["b2", "large"], ["c"], "feed"),
         helper.make_node("MatMul", ["c", "little"], ["d"], "narrow"),
         helper.make_node("Relu", ["d"], ["e"], "relu"),
@@ -194,10 +195,11 @@ def test_attention_recurrence_and_large_products_get_their_own_rules() -> None:
     graph = helper.make_graph(nodes, "rules", values[:1], values[1:], [weight, little, joints])
     told = {item.node: item for item in decide(helper.make_model(graph))}
     assert {name: item.precision for name, item in told.items()} == {
-        "first": "fp32", "attention": "fp32", "adjacency": "fp32", "feed": "int8", "narrow": "fp32",
-        "classifier": "fp32", "softmax": "fp32",
+        "first": "fp32", "attention": "fp32", "adjacency": "fp32", "partitions": "fp32", "feed": "int8",
+        "narrow": "fp32", "classifier": "fp32", "softmax": "fp32",
     }  # fmt: skip
-    assert "attention" in told["attention"].why and "graph product" in told["adjacency"].why
+    assert "attention" in told["attention"].why
+    assert all("graph product" in told[name].why for name in ("adjacency", "partitions"))
 
 
 def test_graph_without_gain_is_said_to_have_none() -> None:
