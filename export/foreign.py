@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -49,7 +49,7 @@ class KeypointPart(_Part):
     """As `runtime.contract.KeypointInput`; the layout is that of this project's skeletons unless another is named."""
 
     kind: Literal["keypoints"]
-    joints: list[str] = Field(min_length=1)
+    joints: Literal["all"] | Annotated[list[str], Field(min_length=1)]
     roots: list[str] = []  # none: the first joint of `origin` for all
     origin: list[str] = Field(min_length=1)
     scale: list[str] = []
@@ -103,6 +103,16 @@ class ForeignSpec(_Part):
     pixels: PixelPart | None = None
     call: CallPart
     build: dict[str, Any] = {}  # arguments of the factory
+
+    @field_validator("glosses", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        strange = next((item for item in value if not isinstance(item, str)), None) if isinstance(value, list) else None
+        if strange is not None:
+            raise ValueError(f"{strange!r} is no text; put glosses such as NO, ON and numbers in quotes")
+        if not isinstance(value, str | list):
+            raise ValueError("a list of texts, or the name of a file: gloss_dict.npy, or one gloss a line")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> ForeignSpec:
@@ -173,10 +183,9 @@ def _contract(spec: ForeignSpec, glosses: list[str], sources: Mapping[str, str],
     if isinstance(part, RgbPart):
         source = RgbInput(part.height, part.width)
     else:
-        roots = part.roots or [part.origin[0]] * len(part.joints)
-        source = KeypointInput(
-            tuple(part.layout), tuple(part.joints), tuple(roots), tuple(part.origin), tuple(part.scale)
-        )
+        joints = part.layout if part.joints == "all" else part.joints
+        roots = part.roots or [part.origin[0]] * len(joints)
+        source = KeypointInput(tuple(part.layout), tuple(joints), tuple(roots), tuple(part.origin), tuple(part.scale))
     try:
         return Contract(
             spec.name, source, (BLANK, *glosses), spec.fps, spec.frame_stride, spec.lookahead, spec.chunk, spec.shift,

@@ -30,50 +30,69 @@ class Untraceable(Exception):
 
 
 class Lengths:
-    """What a network gets for its lengths (B,) int64 while it is traced: `clips` lengths, all `steps`.
+    """What a network gets for its lengths (B,) int64 while it is traced: `clips` lengths, all `top` / `over`.
 
     An entry of a real tensor depends on the data, and a network that slices by it cannot be traced; `steps` is a number
-    that tracing can follow. Arithmetic stays in whole numbers, as lengths are. Anything else sees a tensor. A single
-    number, such as the greatest length, has `clips` None.
+    that tracing can follow. Arithmetic with numbers stays so; anything else sees a tensor. A single number, such as the
+    greatest length, has `clips` None.
     """
 
-    def __init__(self, steps: Any, clips: Any) -> None:
-        self.steps, self.clips = steps, clips
+    def __init__(self, top: Any, clips: Any, over: int = 1) -> None:
+        self.top, self.clips, self.over = top, clips, over
+
+    @property
+    def steps(self) -> Any:
+        """The length in whole steps."""
+        return self.top if self.over == 1 else self.top // self.over
 
     def tensor(self) -> Tensor:
-        """As a tensor, int64."""
-        return torch.full(() if self.clips is None else (self.clips,), self.steps, dtype=torch.int64)
+        """As a tensor: int64, float32 after a true division."""
+        whole = torch.full(() if self.clips is None else (self.clips,), self.top, dtype=torch.int64)
+        return whole if self.over == 1 else whole / self.over
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """torch.div(lengths, 2) and the like stay lengths; any other function of torch is given a tensor."""
-        arithmetic = _ARITHMETIC.get(getattr(function, "__name__", ""))
-        if arithmetic is not None and isinstance(args[0], Lengths) and not isinstance(args[1], Tensor):
-            return arithmetic(args[0], args[1])
-        plain = torch.utils._pytree.tree_map(lambda item: item.tensor() if isinstance(item, Lengths) else item, args)
-        return function(*plain, **(kwargs or {}))
-
-    def _with(self, operation: Callable[[Any, Any], Any], other: Any) -> Any:
-        if isinstance(other, Tensor):
-            return operation(self.tensor(), other)
-        return Lengths(operation(self.steps, other.steps if isinstance(other, Lengths) else other), self.clips)
+        kwargs = kwargs or {}
+        operation = _FUNCTIONS.get(getattr(function, "__name__", ""))
+        plain = not any(isinstance(item, Tensor) for item in args) and args and isinstance(args[0], Lengths)
+        if operation is not None and plain:
+            return operation(*args, **kwargs)
+        args, kwargs = torch.utils._pytree.tree_map(_as_tensor, (args, kwargs))
+        return function(*args, **kwargs)
 
     def __add__(self, other: Any) -> Any:
-        return self._with(lambda a, b: a + b, other)
-
-    def __sub__(self, other: Any) -> Any:
-        return self._with(lambda a, b: a - b, other)
+        if isinstance(other, Tensor):
+            return self.tensor() + other
+        if isinstance(other, Lengths):
+            return Lengths(self.top * other.over + other.top * self.over, self.clips, self.over * other.over)
+        return Lengths(self.top + other * self.over, self.clips, self.over)
 
     def __mul__(self, other: Any) -> Any:
-        return self._with(lambda a, b: a * b, other)
+        if isinstance(other, Tensor | Lengths):
+            return self.tensor() * _as_tensor(other)
+        return Lengths(self.top * other, self.clips, self.over)
 
-    def __floordiv__(self, other: Any) -> Any:
-        return self._with(lambda a, b: a // b, other)
+    def __neg__(self) -> Lengths:
+        return Lengths(-self.top, self.clips, self.over)
 
-    __radd__, __rmul__, __truediv__ = __add__, __mul__, __floordiv__
+    def __sub__(self, other: Any) -> Any:
+        return self + -other
 
     def __rsub__(self, other: Any) -> Any:
-        return self._with(lambda a, b: b - a, other)
+        return -self + other
+
+    def __floordiv__(self, other: Any) -> Any:
+        if isinstance(other, int):
+            return Lengths(self.top // (self.over * other), self.clips)
+        return self.tensor() // _as_tensor(other)
+
+    def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, int):
+            return Lengths(self.top, self.clips, self.over * other)
+        return self.tensor() / _as_tensor(other)
+
+    __radd__, __rmul__ = __add__, __mul__
 
     def __len__(self) -> int:
         return int(self.clips)
@@ -83,7 +102,7 @@ class Lengths:
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Lengths(self.steps, len(range(len(self))[index]))
+            return Lengths(self.top, len(range(len(self))[index]), self.over)
         return self.steps if isinstance(index, int) else self.tensor()[index]
 
     def __int__(self) -> int:
@@ -94,11 +113,21 @@ class Lengths:
     def __deepcopy__(self, memo: Any) -> Lengths:
         return self
 
-    def max(self, *_: Any) -> Lengths:
-        """The greatest length, as one number."""
-        return Lengths(self.steps, None)
+    def div(self, other: Any, rounding_mode: str | None = None) -> Any:
+        """As torch's; rounding towards zero and downwards are one for lengths."""
+        return self / other if rounding_mode is None else self // other
 
-    min = max
+    def floor(self) -> Lengths:
+        """Whole steps; what a cast to a whole type gives, too."""
+        return Lengths(self.steps, self.clips)
+
+    def ceil(self) -> Lengths:
+        """The next whole number of steps."""
+        return Lengths(-(-self.top // self.over), self.clips)
+
+    def max(self, *_: Any) -> Lengths:
+        """The greatest length, as one number; the least is the same."""
+        return Lengths(self.top, None, self.over)
 
     def item(self) -> Any:
         """The length, as a number that tracing follows."""
@@ -108,11 +137,17 @@ class Lengths:
         """The lengths, as numbers that tracing follows."""
         return list(self)
 
+    def to(self, *arguments: Any, **named: Any) -> Lengths:
+        """A move changes nothing; a cast to a whole type takes whole steps."""
+        kinds = {torch.int64, torch.int32, torch.int16}
+        return self.floor() if kinds & {item for item in (*arguments, *named.values()) if item in kinds} else self
+
     def same(self, *_: Any, **__: Any) -> Lengths:
-        """Moves and casts change nothing: the lengths are whole numbers on the CPU."""
+        """What neither moves nor casts."""
         return self
 
-    cpu = cuda = to = long = int = clone = detach = contiguous = same
+    min, int, long = max, floor, floor
+    cpu = cuda = clone = detach = contiguous = float = same
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -120,10 +155,16 @@ class Lengths:
         return getattr(self.tensor(), name)
 
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+def _as_tensor(item: Any) -> Any:
+    return item.tensor() if isinstance(item, Lengths) else item
+
+
+# Functions of torch that keep lengths what they are.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": Lengths.__add__, "sub": Lengths.__sub__, "subtract": Lengths.__sub__, "mul": Lengths.__mul__,
-    "multiply": Lengths.__mul__, "div": Lengths.__floordiv__, "divide": Lengths.__floordiv__,
-    "true_divide": Lengths.__floordiv__, "floor_divide": Lengths.__floordiv__,
+    "multiply": Lengths.__mul__, "div": Lengths.div, "divide": Lengths.div, "true_divide": Lengths.div,
+    "floor_divide": Lengths.__floordiv__, "floor": Lengths.floor, "ceil": Lengths.ceil,
+    "max": Lengths.max, "min": Lengths.max, "amax": Lengths.max, "amin": Lengths.max,
 }  # fmt: skip
 
 

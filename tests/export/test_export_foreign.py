@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.nn.utils import rnn
 import signedge
 from distill.corpus.store import Corpus
 from export import onnx_graph, parity, traps
-from export.foreign import Foreign, load_foreign
+from export.foreign import Foreign, load_foreign, read_spec
 from export.onnx_graph import ExportReport, export_onnx
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed
@@ -121,7 +122,11 @@ EXPORTED = {
 @pytest.mark.parametrize("kind", EXPORTED)
 def test_other_kinds_export_one_after_the_other(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contract, network, *arguments = EXPORTED[kind]
-    report = exported(load(tmp_path, monkeypatch, contract, network, *arguments), tmp_path / "model.onnx")
+    theirs = load(tmp_path, monkeypatch, contract, network, *arguments)
+    report = exported(theirs, tmp_path / "model.onnx")
+    if kind == "lstm":  # the exporter itself freezes the second of them in a process
+        exported(theirs, tmp_path / "again.onnx")
+        assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
     assert {item.frames for item in report.parity} == set(parity.FRAMES)
     assert report.dynamic_batch == (kind != "one clip")
     assert not report.left_out
@@ -187,7 +192,11 @@ def test_equal_lengths_behave_like_a_tensor_of_them() -> None:
     mask = torch.arange(25)[None] < ours[:, None]
     assert torch.equal(mask, torch.arange(25)[None] < real[:, None])
     assert torch.equal(torch.cat([real, ours.tensor()]), torch.stack([real, real]).flatten())
-    assert ours.float().mean() == 24 and torch.equal(ours * torch.tensor([1, 2]), torch.tensor([24, 48]))
+    assert ours.float().tensor().float().mean() == 24
+    assert torch.equal(ours * torch.tensor([1, 2]), torch.tensor([24, 48]))
+    for chain in (lambda n: torch.div(n, 16).ceil(), lambda n: (n / 16 - 1).long() + 1, lambda n: torch.floor(n / 16)):
+        assert chain(ours).tolist() == chain(real).tolist()
+    assert (torch.max(ours) // 5).item() == 4
 
 
 class Reached(nn.Module):
@@ -339,6 +348,8 @@ WRONG = {
     "lookahead": ("fps:", "lookahead: -2\nfps:", "lookahead: Input should be greater than or equal to -1"),
     "chunk": ("fps:", "chunk: 6\nfps:", r"chunk \(6\)"),
     "glosses": ("[BLUE, GREEN, RED]", "[BLUE, GREEN, BLUE]", "names a gloss twice"),
+    "gloss that is none": ("GREEN, RED]", "NO, RED]", "glosses: False is no text; put glosses such as NO"),
+    "no glosses": ("[BLUE, GREEN, RED]", "{BLUE: 1}", "glosses: a list of texts, or the name of a file"),
     "file of glosses": ("[BLUE, GREEN, RED]", "glosses.txt", "missing file .*glosses.txt"),
     "crop": ("fps:", "pixels: {crop: 9}\nfps:", "pixels.crop is 9; the frames are 8 x 8"),
     "channels": ("skip:", "channels: [0, 1], skip:", "call.channels: of keypoints only"),
@@ -354,6 +365,14 @@ def test_a_faulty_contract_names_the_field_and_what_it_may_be(fault: str, tmp_pa
     weights, contract = write_theirs(tmp_path, stage.vac(), CONTRACT.replace(before, after))
     with pytest.raises(BadInput, match=message):
         load_foreign("foreign_stage:vac", weights, contract)
+
+
+def test_the_contract_of_the_readme_is_one(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (text,) = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "call:" in block]
+    assert len(text.splitlines()) <= 20
+    (tmp_path / "contract.yaml").write_text(text, encoding="utf-8")
+    assert read_spec(tmp_path / "contract.yaml").call.output == "sequence_logits"
 
 
 def test_arguments_of_the_factory_come_from_the_contract(tmp_path: Path) -> None:
