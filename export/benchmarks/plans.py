@@ -4,7 +4,7 @@
 
 MODELs are as `signedge export` wrote them. Each is written in fp16 and int8 (symmetric Q/DQ, the rest fp16) and built
 for each target in a process of its own; no GPU is needed, and none runs. A row counts the layers that multiply by the
-type that they compute in; `fallbacks` are products that the graph has in a narrower type than the plan computes them in.
+type that they compute in; `fallbacks` are products that the graph has in a narrower type than the plan.
 """
 
 from __future__ import annotations

@@ -304,7 +304,7 @@ def parse_error(trt: Any, parser: Any, lines: Sequence[Line]) -> str:
 
 # Why a build failed, as the log says it -> what the person is told to do. The first that matches decides.
 REMEDIES = (
-    (r"FP32 GEMM is not supported", "build FP16 or INT8, or leave compute capability 7.5 out"),
+    (r"FP32 GEMM is not supported", "let this node compute in FP16 or INT8, or leave compute capability 7.5 out"),
     (r"require hardware with Int8 support", "this GPU has no INT8: build FP16"),
     (r"out of memory|OutOfMemory|insufficient memory", "lower the workspace limit or the longest profile"),
 )
