@@ -7,7 +7,7 @@ CORPUS    ?= $(OUT)/demo/corpus
 RUN       ?= $(OUT)/runs/$(notdir $(RECIPE))
 SIGNEDGE  := .venv/bin/signedge
 
-.PHONY: help setup library demo distill engine bench report runtime test lint clean
+.PHONY: help setup library demo distill engine matrix bench report runtime test lint clean
 .DEFAULT_GOAL := help
 
 help:                ## what can be made
@@ -32,6 +32,9 @@ distill: setup       ## train RECIPE on CORPUS
 engine: setup library ## export RUN and compile it for TARGET at PRECISION
 	$(SIGNEDGE) export $(RUN) --out $(RUN).onnx
 	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) --out $(RUN).$(PRECISION).engine
+
+matrix: setup library ## every network of the project for every target: fits, lowerings, refusals, builds
+	$(SIGNEDGE) matrix --out $(OUT)/matrix
 
 bench: setup library ## measure the engines of the demo again (the slash: folders only, no notes of refused ones)
 	$(SIGNEDGE) bench $(OUT)/demo/engines/*/ --runs $(OUT)/demo/runs --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl

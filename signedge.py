@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export.export_cli", "turn a trained run into one ONNX file that carries its contract"),
     "check": ("export.check_cli", "tell whether a model fits a target, and what would make it fit; needs no device"),
     "engine": ("export.engine_cli", "compile an ONNX file to an engine that has passed the WER gate"),
+    "matrix": ("export.matrix_cli", "check and build networks for every target in every precision, in one table"),
     "bench": ("bench.cli", "measure engines: complexity, latency, memory, WER; one JSON line a record"),
     "run": ("runtime.cli", "the glosses of a video or a camera: live, as captions, or drawn over the video"),
     "report": ("bench.report.cli", "turn records into a self-contained page with plots and plain warnings"),
@@ -94,7 +95,7 @@ def _call(command: str, words: list[str]) -> int:
         from runtime.errors import MissingExtra
 
         extras = {"distill": "train", "corpus": "train", "run": "run"}
-        extras.update(dict.fromkeys(("export", "check", "engine"), "export"))
+        extras.update(dict.fromkeys(("export", "check", "engine", "matrix"), "export"))
         missing = (error.name or "a module").partition(".")[0]
         raise MissingExtra(missing, extras.get(command, "bench")) from error
     except Exception as error:

@@ -316,7 +316,7 @@ def machine_of(target: Resolved) -> Machine:
     peaks = {name: profile.peak(name) for name in profile.precisions}
     bandwidth = profile.figures.get("bandwidth")
     if bandwidth is None or None in peaks.values():
-        raise BadInput(f"{profile.name}: its profile lacks the peaks or bandwidth to predict times from; run auto on it")
+        raise BadInput(f"{profile.name}: its profile lacks peaks or bandwidth to predict times from; run auto on it")
     numbers = {name: figure.value * 1e12 for name, figure in peaks.items() if figure is not None}
     return Machine(numbers, bandwidth.value * 1e9, LAUNCH if profile.kind == "gpu" else 0.0)
 
