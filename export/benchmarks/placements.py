@@ -86,7 +86,8 @@ def _compare(options: argparse.Namespace, work: Path) -> None:
     x = _prepared(contract, corpus, rows[len(rows) // 2])
     times = _times(files, x, options.rounds)
     host = detect()
-    print(f"{contract.name}: {x.shape[1]} frames, {host.described()['cpu']}, one thread; {len(inputs)} calibration clips")
+    cpu = host.described()["cpu"]
+    print(f"{contract.name}: {x.shape[1]} frames, {cpu}, one thread; {len(inputs)} calibration clips")
     print(f"{'placement':<24}{'int8':>6}{'Q':>5}{'DQ':>5}{'KiB':>8}{'ms':>9}{'faster':>8}{'WER':>8}  rise")
     baseline = Engine.from_onnx(options.model, 1)
     for name, file in files.items():
