@@ -19,7 +19,8 @@ from torch.nn.utils import rnn
 import signedge
 from distill.corpus.store import Corpus
 from export import onnx_graph, parity, traps
-from export.foreign import Foreign, load_foreign, read_spec
+from export.foreign import Foreign, load_foreign
+from export.foreign_spec import read_spec
 from export.onnx_graph import ExportReport, export_onnx
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed
