@@ -125,7 +125,7 @@ def build_plan(
         plan = bytes(memoryview(serialized))
         kept = bytes(memoryview(config.get_timing_cache().serialize())) if times_kernels(trt) else b""
         tell("reading back what was built")
-        layers = layers_from_log(lines) or layers_from_plan(trt, plan)
+        layers = _layers(trt, plan, request, lines)
         log = [f"{line.severity}: {line.text}" for line in lines]
         return BuildResult(plan, layers, log, kept, label(trt))
 
@@ -148,6 +148,17 @@ _SPOILT: Dict[str, str] = {}  # modules whose process builds no more -> why
 def times_kernels(trt: Any) -> bool:
     """Whether a build fills a timing cache."""
     return "timing_cache" not in NOT_DONE.get(trt.__name__, {})
+
+
+def _layers(trt: Any, plan: bytes, request: BuildRequest, lines: List[Line]) -> List[Dict[str, Any]]:
+    """What is known of the layers: nothing, where the log lists none and no driver is here to read the plan back."""
+    listed = layers_from_log(lines)
+    if listed:
+        return listed
+    try:
+        return layers_from_plan(trt, plan, request.dla_core)
+    except Refused:
+        return []
 
 
 class Setting(NamedTuple):

@@ -45,7 +45,7 @@ def plan_facts(built_on: Mapping[str, str], request: BuildRequest) -> Dict[str, 
     return {
         **built_on, "version_compatible": request.version_compatible,
         "hardware_compatible": request.hardware_compatible,
-        "compute_capabilities": list(request.compute_capabilities),
+        "compute_capabilities": list(request.compute_capabilities), "dla_core": request.dla_core,
     }  # fmt: skip
 
 

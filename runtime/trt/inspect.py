@@ -26,12 +26,14 @@ NOT_PRODUCTS = re.compile(r"reformat|convert|\bcast\b", re.I)
 UNTOLD = re.compile(r"myelin|foreignnode", re.I)  # a block of many kernels, of which versions before 10 say nothing
 
 
-def layers_from_plan(trt: Any, plan: bytes) -> List[Dict[str, Any]]:
+def layers_from_plan(trt: Any, plan: bytes, dla_core: Optional[int] = None) -> List[Dict[str, Any]]:
     """Layers of a plan by the engine inspector: see `layer`. Needs the GPU that the plan is for; `Refused` without."""
     from runtime.trt import cuda
 
     cuda.require_driver()
     runtime = trt.Runtime(logger_of(trt))
+    if dla_core is not None:
+        runtime.DLA_core = dla_core
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise Refused(f"{label(trt)} does not read this plan back on this machine")

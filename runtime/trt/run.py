@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -26,10 +26,12 @@ class Runner:
     """One plan, ready. Safe to call from several threads, which take turns. Close it, or use it as a context.
 
     A plan is native code: read its manifest first (`runtime.trt.compat.check_plan`), and read plans that you trust.
-    `version_compatible` lets such a plan bring its own runtime code.
+    `version_compatible` lets such a plan bring its own runtime code; `dla_core` runs a plan of DLA on that core.
     """
 
-    def __init__(self, plan: bytes, trt: Any, version_compatible: bool = False) -> None:
+    def __init__(
+        self, plan: bytes, trt: Any, version_compatible: bool = False, dla_core: Optional[int] = None
+    ) -> None:
         header = plan_header(plan)
         if header["module"] != trt.__name__:
             raise Refused(f"this plan is of {header['module']} {header['version']}; {label(trt)} does not read it")
@@ -43,6 +45,8 @@ class Runner:
                 self._runtime = trt.Runtime(logger_of(trt))
                 if version_compatible and has(trt, "Runtime.engine_host_code_allowed"):
                     self._runtime.engine_host_code_allowed = True
+                if dla_core is not None:
+                    self._runtime.DLA_core = dla_core
                 self._engine = self._runtime.deserialize_cuda_engine(plan)
                 if self._engine is None:
                     raise Refused(f"{label(trt)} does not read this plan: {'; '.join(errors(lines)) or 'no reason'}")

@@ -136,7 +136,7 @@ def tensorrt(engine: Engine | None) -> Any:
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            self.logger = logger
+            self.logger, self.DLA_core = logger, 0
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             if engine is None:
@@ -204,6 +204,11 @@ def test_the_time_is_that_of_the_device(device: ctypes.CDLL) -> None:
 def test_a_shape_outside_every_profile_is_bad_input(device: ctypes.CDLL, shape: tuple[int, ...]) -> None:
     with Runner(PLAN, tensorrt(Engine())) as runner, pytest.raises(BadInput, match=r"\(1, 8, 2\) to \(1, 32, 2\)"):
         runner.log_probs(np.zeros(shape, np.float32))
+
+
+def test_a_plan_of_dla_runs_on_the_core_that_is_named(device: ctypes.CDLL) -> None:
+    with Runner(PLAN, tensorrt(Engine()), dla_core=1) as runner:
+        assert runner._runtime.DLA_core == 1
 
 
 def test_a_plan_that_is_not_read_says_why(device: ctypes.CDLL) -> None:
