@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.errors import BadInput, Refused
+from runtime.trt import cuda
 from runtime.trt.inspect import layers_from_log, layers_from_plan
 from runtime.trt.module import Line, collected, errors, has, label, logger_of
 
@@ -156,9 +157,10 @@ def _layers(trt: Any, plan: bytes, request: BuildRequest, lines: List[Line]) -> 
     if listed:
         return listed
     try:
-        return layers_from_plan(trt, plan, request.dla_core)
+        cuda.require_driver()
     except Refused:
         return []
+    return layers_from_plan(trt, plan, request.dla_core)
 
 
 class Setting(NamedTuple):
