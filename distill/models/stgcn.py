@@ -82,8 +82,8 @@ class StgcnBlock(nn.Module):
     """Convolution over the graph, then over time, batch normalisation after each, on a residual branch.
 
     The temporal convolution keeps the number of frames: like the paper's it reads zeros beyond the ends of a clip.
-    (Repeating the edge frames instead cost ONNX Runtime 6 to 12 % more time and in two trainings moved WER by 0.3 points at
-    most; measured.)
+    (Repeating the edge frames instead cost ONNX Runtime 6 to 12 % more time and in two trainings moved WER by 0.3
+    points at most; measured.)
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, graph: Tensor, free: bool, residual: bool) -> None:
