@@ -116,6 +116,7 @@ class Dialect:
     typing: str  # of TYPINGS: precision by builder flags, by the graph's types, or either
     precisions: Tuple[str, ...]
     types: FrozenSet[str]  # element types of tensors inside a graph, as ONNX names them
+    end_types: FrozenSet[str]  # beside those, as inputs and outputs of the network
     narrows_int64: bool  # 64-bit integers become 32-bit ones
     domains: Tuple[str, ...]  # of operators beside ONNX's own
     all_ops: bool  # has every ONNX operator except `absent`
@@ -207,7 +208,7 @@ def _made(raw: Dict[str, Any], path: Path) -> Dialect:
     values["dla"] = dla
     for name in ("precisions", "domains", "sources"):
         values[name] = tuple(values.get(name, ()))
-    for name in ("types", "ops", "absent"):
+    for name in ("types", "end_types", "ops", "absent"):
         values[name] = frozenset(values.get(name, ()))
     values["quiet_precision"] = {op: tuple(kinds) for op, kinds in values.get("quiet_precision", {}).items()}
     values.setdefault("all_ops", False)

@@ -33,7 +33,7 @@ class Finding:
 
 def graph_findings(view: GraphView, dialect: Dialect) -> list[Finding]:
     """Everything in the graph that the dialect does not read, in graph order."""
-    return [*_opset(view, dialect), *_nodes(view, dialect)]
+    return [*_opset(view, dialect), *_ends(view, dialect), *_nodes(view, dialect)]
 
 
 def _opset(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
@@ -44,6 +44,24 @@ def _opset(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
     elif view.opset < dialect.min_opset:
         says = f"the graph has opset {view.opset}, {dialect.name} reads {dialect.min_opset} at least"
         yield Finding("", "", "opset-too-old", says, "export it anew with a newer opset")
+
+
+def _ends(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
+    """Inputs and outputs of types that the dialect has not."""
+    for name in (*view.inputs, *view.outputs):
+        kind = _kind(view, name)
+        if kind and kind not in dialect.types | dialect.end_types:
+            place = view.maker[name] if name in view.maker else None
+            says = f"{dialect.name} has no inputs or outputs of type {kind} (here '{name}')"
+            node, op = (place.name, place.op_type) if place is not None else ("", "")
+            yield Finding(node, op, "type-missing", says, "export it in FLOAT, INT32 or INT64")
+
+
+def _kind(view: GraphView, name: str) -> str:
+    """A tensor's element type as ONNX names it, empty where it is unknown."""
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(view.dtype(name)) if name and view.dtype(name) else ""
 
 
 def _nodes(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
@@ -81,12 +99,12 @@ def lowering_for(op: str) -> str:
 
 
 def _types(view: GraphView, node: NodeProto, dialect: Dialect) -> Iterator[Finding]:
-    from onnx import TensorProto
-
-    for name in node.output:
-        kind = TensorProto.DataType.Name(view.dtype(name)) if name and view.dtype(name) else ""
+    results = [name for name in node.output if name not in view.outputs]  # the outputs have their own rule
+    casts = node.op_type in ("Cast", "CastLike")
+    for name in results if casts else (*node.input, *results):
+        kind = _kind(view, name)
         if kind and kind not in dialect.types:
-            says = f"{dialect.name} has no tensors of type {kind} inside a graph (its result {name})"
+            says = f"{dialect.name} has no tensors of type {kind} inside a graph (here {name})"
             yield Finding(node.name, node.op_type, "type-missing", says, "export it in FLOAT, INT32 or INT64")
     if dialect.narrows_int64:
         for index, name in enumerate(node.input):
@@ -170,14 +188,8 @@ def _input_at_most(view: GraphView, node: NodeProto, value: dict[str, int]) -> b
 
 
 def _input_type_only(view: GraphView, node: NodeProto, value: dict[str, list[str]]) -> bool:
-    from onnx import TensorProto
-
-    for index, wanted in value.items():
-        name = _input(node, int(index))
-        kind = view.dtype(name) if name else 0
-        if kind and TensorProto.DataType.Name(kind) not in wanted:
-            return True
-    return False
+    kinds = {index: _kind(view, _input(node, int(index))) for index in value}
+    return any(kind and kind not in value[index] for index, kind in kinds.items())
 
 
 def _outputs_at_most(view: GraphView, node: NodeProto, value: int) -> bool:

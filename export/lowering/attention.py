@@ -36,11 +36,9 @@ def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
     q = emit.op("Mul", q, emit.constant(scale, like=node.input[0]))
     scores = emit.op("MatMul", q, emit.op("Transpose", k, perm=[0, 1, 3, 2]))
     cap = found.get("softcap", 0.0)
-    if cap and view.opset >= 24:  # the order of cap and mask changed
+    if cap:  # before the mask, which a cap would lift
         scores = _capped(emit, scores, cap, node.input[0])
     scores = _masked(emit, scores, q, k, found)
-    if cap and view.opset < 24:
-        scores = _capped(emit, scores, cap, node.input[0])
     y = emit.op("MatMul", emit.op("Softmax", scores, axis=-1), v)
     if flat:
         y = emit.op("Reshape", emit.op("Transpose", y, perm=[0, 2, 1, 3]), emit.ints(0, 0, -1))

@@ -18,12 +18,14 @@ SAYS = "the normalisation written as a reshape, mean, squares and a division"
 
 
 def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
-    """The nodes that replace `node`: x (N,C,...). Raises `Refused` where the rank is unknown."""
+    """The nodes that replace `node`: x (N,C,...). Raises `Refused` where the rank is unknown, and before opset 21."""
     from onnx import TensorProto
 
     emit, found = Emit(view, node), attributes(node)
     x, scale, bias = node.input[:3]
     rank, groups = view.rank(x), int(found["num_groups"])
+    if view.opset < 21:
+        raise Refused(f"node {node.name} (GroupNormalization): ONNX has withdrawn the form of opset 18; export with 21")
     if rank is None:
         raise Refused(f"node {node.name} (GroupNormalization): its number of axes is unknown")
     wide = view.dtype(x) in (0, TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -36,12 +38,8 @@ def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
     y = emit.op("Div", y, emit.op("Sqrt", emit.op("Add", squares, epsilon)))
     if not wide:
         y = emit.op("Cast", y, to=view.dtype(x))
-    if view.opset < 21:  # one scale a group; since 21 one a channel
-        y = emit.op("Mul", y, emit.op("Reshape", scale, emit.ints(-1, 1)))
-        y = emit.op("Add", y, emit.op("Reshape", bias, emit.ints(-1, 1)))
     y = emit.op("Reshape", y, emit.op("Shape", x))
-    if view.opset >= 21:
-        ones = [1] * (rank - 2)
-        y = emit.op("Mul", y, emit.op("Reshape", scale, emit.ints(-1, *ones)))
-        y = emit.op("Add", y, emit.op("Reshape", bias, emit.ints(-1, *ones)))
+    ones = [1] * (rank - 2)
+    y = emit.op("Mul", y, emit.op("Reshape", scale, emit.ints(-1, *ones)))
+    y = emit.op("Add", y, emit.op("Reshape", bias, emit.ints(-1, *ones)))
     return emit.finish(y, node.output[0])
