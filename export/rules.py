@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 INT32 = np.iinfo(np.int32)
+LEGACY = frozenset({"ImageScaler", "ParametricSoftplus", "ScaledTanh"})  # experimental once, still read by TensorRT
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _nodes(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
                 says = f"{node.op_type} of the domain {node.domain} is no ONNX operator, and {dialect.name} has it not"
                 yield Finding(node.name, node.op_type, "foreign-operator", says, "export it with ONNX's own operators")
             continue
-        if not dialect.has(node.op_type):
+        if not dialect.has(node.op_type) or not _of_onnx(node):
             says, lowering = f"{dialect.name} has no {node.op_type}", lowering_for(node.op_type)
             yield _with_remedy(node, "operator-missing", says, lowering, "write the network without it")
             continue
@@ -82,6 +83,13 @@ def _nodes(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
             )
         if not broken:
             yield from _types(view, node, dialect)
+
+
+def _of_onnx(node: NodeProto) -> bool:
+    """Whether ONNX knows the operator: a dialect that has all of them has none beside them."""
+    import onnx
+
+    return bool(onnx.defs.has(node.op_type)) or node.op_type in LEGACY
 
 
 def _with_remedy(node: NodeProto, rule: str, says: str, lowering: str, otherwise: str) -> Finding:
