@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from devices.profile import Resolved
 from export.calibration import choose_clips, fingerprint
 from export.check import Verdict, check
 from export.lowering import lower, prove
-from export.precision import Int8Plan, Made, make_precision, plan_fp16
+from export.precision import Int8Plan, Made, audit, make_precision, plan_fp16
 from runtime.contract import Contract, RgbInput
 from runtime.errors import BadInput, Refused
 from runtime.preprocess import prepare
@@ -132,6 +133,8 @@ def in_precision(
     strong = tensorrt and dialect.typing != "weak"
     rest = "fp16" if strong else "fp32"
     made = make_precision(graph, precision, calibration.inputs(), flavour_of(target), plan, rest)
+    if precision == "int8":
+        audited(graph, made.model, calibration)
     flags = {"fp16": True, "int8": True, "strongly_typed": False} if tensorrt and not strong else {}
     return Cut(written(made, target, precision), {**facts, **told_of(made)}, flags)
 
@@ -150,6 +153,12 @@ def _require(verdict: Verdict, what: str) -> None:
     others = f" ({more} more: signedge check)" if more else ""
     helps = f"; would fit: {first.remedy}" if first.remedy else ""
     raise Refused(f"{what} does not fit {verdict.target} ({verdict.dialect}): {where}{first.says}{helps}{others}")
+
+
+def audited(graph: ModelProto, quantised: ModelProto, calibration: Calibration) -> None:
+    """Raise `CriterionFailed` naming a tensor of `quantised` whose scale does not fit it: export/precision/audit.py."""
+    clips = itertools.islice(calibration.inputs(), audit.CLIPS)
+    audit.require(audit.audit(graph, quantised, clips), "the gate of eight bits failed")
 
 
 def told_of(made: Made) -> dict[str, Any]:

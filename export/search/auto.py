@@ -33,7 +33,7 @@ from export.precision.placement import PRODUCTS, Placement
 from export.search.predict import Machine, predicted_ms, work_of
 from export.search.search import Assignment, Candidate, Found, Judged, Search, Tried
 from export.search.sensitivity import Harm, harm
-from export.tailor import Cut, flavour_of
+from export.tailor import Cut, audited, flavour_of
 from runtime.engine import Engine, open_session
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes, sha256_file
@@ -193,7 +193,10 @@ class _Bench:
             "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in plan.ranges.items()},
             "search": dict(record),
         }
-        return Cut(self._graph(assignment), facts)
+        graph = self._graph(assignment)
+        if plan.ranges:
+            audited(self.graph, graph, self.job.calibration)
+        return Cut(graph, facts)
 
     def _graph(self, assignment: Assignment) -> ModelProto:
         plan = self.plan(assignment)
