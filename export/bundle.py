@@ -24,11 +24,12 @@ import numpy as np
 import runtime
 from export.gate import SPLIT
 from export.onnx_graph import versions
+from export.precision.nearness import widened
 from runtime.atomic import atomic_file, atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device import folder as layout
 from runtime.device.builders import BUILDERS
-from runtime.device.fitting import Needs
+from runtime.device.fitting import ONNXRUNTIME, Needs
 from runtime.device.folder import CLIPS, CONTRACT, MODEL, REQUEST, TYPES, GateClip, write_json
 from runtime.device.judging import Verdict, judge, require
 from runtime.engine import Engine
@@ -161,11 +162,16 @@ def make_bundle(
         raise BadInput("what a bundle was made from must be said: 'made' has no chain from an ONNX file on")
     said: list[str] = []
     with atomic_folder(out) as folder:
-        (folder / MODEL).write_bytes(_with_contract(graph, contract).SerializeToString(deterministic=True))
+        complete = _with_contract(graph, contract)
+        (folder / MODEL).write_bytes(complete.SerializeToString(deterministic=True))
+        judged = MODEL
+        if needs.runtime != ONNXRUNTIME and _has_float16(complete):
+            judged = layout.JUDGED
+            (folder / judged).write_bytes(widened(complete).SerializeToString(deterministic=True))
         (folder / CONTRACT).write_text(contract.to_json(), encoding="utf-8")
         write_json(folder / REQUEST, dict(request))
         write_json(folder / layout.MADE, {name: value for name, value in made.items() if name != "chain"})
-        verdict, through = _write_clips(folder, contract, gate_clips, budget)
+        verdict, through = _write_clips(folder, judged, contract, gate_clips, budget)
         require(verdict, f"'{contract.name}' in {precision}, as lowered for {needs.target},")
         _copy_sources(folder)
         said += _add_libraries(folder, needs, onnxruntime)
@@ -266,11 +272,19 @@ def _with_contract(graph: ModelProto, contract: Contract) -> ModelProto:
     return graph
 
 
+def _has_float16(graph: ModelProto) -> bool:
+    from onnx import TensorProto
+
+    tensors = (item.data_type for item in graph.graph.initializer)
+    casts = (item.i for node in graph.graph.node for item in node.attribute if item.name == "to")
+    return TensorProto.FLOAT16 in {*tensors, *casts}
+
+
 def _write_clips(
-    folder: Path, contract: Contract, gate_clips: Iterable[GateClip], budget: float
+    folder: Path, judged: str, contract: Contract, gate_clips: Iterable[GateClip], budget: float
 ) -> tuple[Verdict, str]:
-    """Write the clips one by one as they are read; the gate's verdict on the graph, and what read it."""
-    engine = Engine.from_onnx(folder / MODEL, GATE_THREADS)
+    """Write the clips one by one as they are read; the verdict on the graph in file `judged`, and what read it."""
+    engine = Engine.from_onnx(folder / judged, GATE_THREADS)
     rgb = contract.modality == "rgb"
     list_file = folder / CLIPS
     list_file.parent.mkdir()

@@ -61,11 +61,11 @@ class Build:
         for name, text in machine.described().items():
             self.say(f"{name}: {text}")
         bundles.write_json(self.logs / "machine.json", machine.described())
-        contract = Contract.from_json((self.bundle / bundles.CONTRACT).read_text(encoding="utf-8"))
         if cpu_only:
-            self._check_on_cpu(contract, manifest)
+            self._check_on_cpu(manifest)
             return
         require_fit(needs, machine)
+        contract = Contract.from_json((self.bundle / bundles.CONTRACT).read_text(encoding="utf-8"))
         build = BUILDERS[needs.runtime]
         with build(self.bundle, contract, needs, machine, self.logs, self.say) as built:
             verdict = self._judged(built, manifest)
@@ -73,8 +73,9 @@ class Build:
             latency = self._timed(built)
             self._keep(built, manifest, verdict, latency, machine, needs)
 
-    def _check_on_cpu(self, contract: Contract, manifest: Dict[str, Any]) -> None:
-        with on_cpu(self.bundle, contract, self.say) as built:
+    def _check_on_cpu(self, manifest: Dict[str, Any]) -> None:
+        model = bundles.JUDGED if bundles.JUDGED in manifest["files"] else bundles.MODEL
+        with on_cpu(self.bundle, model, self.say) as built:
             verdict = self._judged(built, manifest)
         if verdict.unexpected:
             some = ", ".join(verdict.unexpected[:NUMBERS_SHOWN])

@@ -20,7 +20,7 @@ from runtime.device import folder as bundles
 from runtime.device.fitting import MODULE_OF, ONNXRUNTIME, RTX, TENSORRT, TRTEXEC, Needs, way
 from runtime.device.machine import Machine
 from runtime.device.timing import time_calls
-from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FILE, Engine
+from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FACTS, PLAN_FILE, Engine
 from runtime.errors import BadInput, MissingExtra, Refused, SignedgeError
 from runtime.preprocess import prepare
 from runtime.trt import compat, cuda, trtexec
@@ -32,6 +32,7 @@ from runtime.trt.module import load
 USUAL_LENGTH = 64  # frames, where no profile says
 DEVICE_RUNS = 100
 LIBRARY = "libsignedge.so"
+ONNXRUNTIME_VARIABLE = "SIGNEDGE_ONNXRUNTIME_LIBRARY"
 Say = Callable[[str], None]
 
 
@@ -129,7 +130,7 @@ def tensorrt(
         engine_file=PLAN_FILE,
         files={PLAN_FILE: made.plan, CONTRACT_FILE: (bundle / bundles.CONTRACT).read_bytes()},
         versions={reached: machine.tensorrt[reached], "cuda_driver": machine.driver},
-        facts={"plan_facts": plan_facts(_built_on(name, reached, made, machine), request)},
+        facts={PLAN_FACTS: plan_facts(_built_on(name, reached, made, machine), request)},
     )
     if reached == TRTEXEC:  # it loads the plan for each run, which would be what is timed
         yield built
@@ -159,17 +160,17 @@ def onnxruntime(
     bundle: Path, contract: Contract, needs: Needs, machine: Machine, logs: Path, say: Say
 ) -> Iterator[Built]:
     """The graph as it is, for a CPU."""
-    with on_cpu(bundle, contract, say) as built:
+    with on_cpu(bundle, bundles.MODEL, say) as built:
         built.files = {ENGINE_FILE: (bundle / bundles.MODEL).read_bytes()}
         yield built
 
 
 @contextlib.contextmanager
-def on_cpu(bundle: Path, contract: Contract, say: Say) -> Iterator[Built]:
-    """The bundle's graph through ONNX Runtime: by libsignedge where it loads, else by its Python package."""
+def on_cpu(bundle: Path, model: str, say: Say) -> Iterator[Built]:
+    """A graph of the bundle through ONNX Runtime: by libsignedge where it loads, else by its Python package."""
     _point_to_libraries(bundle, say)
     try:
-        engine = Engine.from_onnx(bundle / bundles.MODEL, threads=1)
+        engine = Engine.from_onnx(bundle / model, threads=1)
     except SignedgeError as error:
         why = "no libsignedge loads and there is no Python package" if isinstance(error, MissingExtra) else str(error)
         raise Refused(f"the CPU path needs ONNX Runtime (pip install onnxruntime): {why}") from error
@@ -197,5 +198,5 @@ def _point_to_libraries(bundle: Path, say: Say) -> None:
                 os.environ[abi.LIBRARY_VARIABLE] = str(path)
                 break
     runtimes = sorted((bundle / "lib" / platform.machine()).glob("libonnxruntime.so*"))
-    if runtimes and importlib.util.find_spec("onnxruntime") is None:
-        os.environ.setdefault("SIGNEDGE_ONNXRUNTIME_LIBRARY", str(runtimes[0]))
+    if runtimes and not os.environ.get(ONNXRUNTIME_VARIABLE) and importlib.util.find_spec("onnxruntime") is None:
+        os.environ[ONNXRUNTIME_VARIABLE] = str(runtimes[0])

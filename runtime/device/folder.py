@@ -17,6 +17,7 @@ BUNDLE_FORMAT = 1
 KIND = "bundle"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+JUDGED = "judged.onnx"  # the same in float32 with every rounding to float16 kept, for ONNX Runtime; where it is needed
 CONTRACT = "contract.json"
 REQUEST = "request.json"
 MADE = "made.json"

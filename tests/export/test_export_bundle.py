@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from bundle_stage import (
     HERE,
@@ -35,12 +36,15 @@ from onnx import numpy_helper
 from devices.profile import resolve
 from export.bundle import device_sources
 from export.onnx_graph import ExportReport, read_model
+from export.precision import make_precision
 from runtime import abi
 from runtime.device.folder import CLIPS, read_bundle, read_clips, write_json
 from runtime.engine import Engine, read_manifest
 from runtime.errors import BadInput, CriterionFailed, Refused
+from runtime.preprocess import prepare
 from runtime.trt.compat import check_plan
 
+ARM_ROOT, ARM_ONNXRUNTIME = "SIGNEDGE_AARCH64_ROOT", "SIGNEDGE_AARCH64_ONNXRUNTIME"  # see runtime/TESTING.md
 PYTHONS = ("3.8", "3.10", "3.12")  # of JetPack 5, 6 and 7
 IMPORTS = """
 import importlib, sys
@@ -122,6 +126,18 @@ def test_contract_is_put_into_a_graph_without_one(exported: ExportReport, tmp_pa
     made = bundle_for(ORIN, exported, tmp_path / "orin", graph=graph)
     assert Engine.from_onnx(made.folder / "model.onnx", 1).contract == contract()
     assert not graph.metadata_props, "the caller's graph was changed"
+
+
+def test_float16_is_judged_with_every_rounding(exported: ExportReport, tmp_path: Path) -> None:
+    clips = [prepare(contract(), item.clip, None) for item in gate_clips()]
+    half = make_precision(read_model(exported.path), "fp16", clips).model
+    made = bundle_for(ORIN, exported, tmp_path / "orin", graph=half, precision="fp16")
+    assert made.manifest["gate"]["passed"]
+    graphs = {name: read_model(made.folder / name) for name in ("model.onnx", "judged.onnx")}
+    types = {name: {item.data_type for item in graph.graph.initializer} for name, graph in graphs.items()}
+    assert onnx.TensorProto.FLOAT16 in types["model.onnx"] and onnx.TensorProto.FLOAT16 not in types["judged.onnx"]
+    done = run_command(made.folder, "--cpu")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -293,6 +309,44 @@ def test_library_builds_from_the_sources_in_the_bundle(here: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     done = run_command(here, "--cpu", python=python_of("3.8"))
     assert done.returncode == 0 and "through libsignedge" in done.stdout, done.stderr
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> tuple[str, Path]:
+    """A real Python of 64-bit ARM with numpy, emulated by qemu, and ONNX Runtime's library for it."""
+    root, library = (Path(os.environ.get(name) or "/nowhere") for name in (ARM_ROOT, ARM_ONNXRUNTIME))
+    found = sorted(root.glob("usr/bin/python3.*[0-9]"))
+    tools = [shutil.which(tool) for tool in ("qemu-aarch64-static", "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")]
+    if not all(tools) or not found or not library.is_file():
+        pytest.skip(f"qemu-user-static, g++-aarch64-linux-gnu, ${ARM_ROOT} and ${ARM_ONNXRUNTIME} are needed")
+    cpuinfo = tmp_path / "libarm_cpuinfo.so"
+    source = Path(__file__).parents[1] / "runtime" / "native" / "arm_cpuinfo.c"
+    subprocess.run([str(tools[1]), "-shared", "-fPIC", str(source), "-o", str(cpuinfo), "-ldl"], check=True)
+    python = tmp_path / "python-arm"
+    emulated = f"{tools[0]} -cpu cortex-a76 -L {root} -E LD_PRELOAD={cpuinfo} {found[0]}"
+    python.write_text(f'#!/bin/sh\nexec {emulated} "$@"\n')
+    python.chmod(0o755)
+    return str(python), library
+
+
+def test_arm_reads_what_x86_reads(exported: ExportReport, arm: tuple[str, Path], tmp_path: Path) -> None:
+    """The one command of a Jetson's bundle on an emulated ARM, with the libraries that the bundle brings."""
+    python, library = arm
+    made = bundle_for(ORIN, exported, tmp_path / "orin", onnxruntime=library)
+    done = run_command(made.folder, "--cpu", python=python, SIGNEDGE_ONNXRUNTIME_LIBRARY="")
+    assert done.returncode == 0, done.stderr
+    assert "machine: aarch64" in done.stdout and "through libsignedge" in done.stdout
+    assert "all 6 clips are read as where the bundle was made" in done.stdout
+
+
+def test_arm_makes_its_own_engine(exported: ExportReport, arm: tuple[str, Path], tmp_path: Path) -> None:
+    python, library = arm
+    made = bundle_for("raspberry-pi-5", exported, tmp_path / "pi", onnxruntime=library)
+    done = run_command(made.folder, python=python, SIGNEDGE_ONNXRUNTIME_LIBRARY="")
+    assert done.returncode == 0, done.stderr
+    engine = Engine.open(made.folder / "engine", threads=1)
+    assert engine.manifest["target"] == "raspberry-pi-5" and engine.manifest["host"]["machine"] == "aarch64"
+    assert engine.manifest["gate"]["wer"] == 0
 
 
 def test_clips_of_keypoints(tmp_path: Path) -> None:
