@@ -1,6 +1,7 @@
-# Each target is one command that you could type yourself. Variables: OUT, TARGET, PRECISION, RECIPE, RUN, CORPUS.
+# Each target is one command that you could type yourself. Variables: OUT, TARGET, PRECISION, DEVICE, RECIPE, RUN, CORPUS.
 OUT       ?= out
 TARGET    ?= x86-cpu
+DEVICE    ?=
 PRECISION ?= int8
 RECIPE    ?= demo/teacher
 CORPUS    ?= $(OUT)/demo/corpus
@@ -29,9 +30,9 @@ demo: setup library  ## corpus, teacher, students, engines, measurement, report:
 distill: setup       ## train RECIPE on CORPUS
 	$(SIGNEDGE) distill $(RECIPE) --corpus $(CORPUS) --out $(RUN)
 
-engine: setup library ## export RUN and compile it for TARGET at PRECISION
+engine: setup library ## export RUN and compile it for TARGET at PRECISION; on DEVICE=user@host over SSH, or into a bundle
 	$(SIGNEDGE) export $(RUN) --out $(RUN).onnx
-	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) --out $(RUN).$(PRECISION).engine
+	$(SIGNEDGE) engine $(RUN).onnx --target $(TARGET) --precision $(PRECISION) --corpus $(CORPUS) $(if $(DEVICE),--device $(DEVICE)) --out $(RUN).$(TARGET).$(PRECISION).engine
 
 matrix: setup library ## every network of the project for every target: fits, lowerings, refusals, builds
 	$(SIGNEDGE) matrix --out $(OUT)/matrix

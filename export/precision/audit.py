@@ -26,16 +26,25 @@ if TYPE_CHECKING:
 # Signal to noise of what eight bits keep, in decibels. The worst tensors of sound networks have 29 and more (teacher,
 # LRINet and STGT of the demo, both flavours); after a scale 100 times too large or too small, 7 at most are left.
 LEAST = 12.0
+# Integers between the smallest and the largest that an activation takes. A peaked one keeps its few large values, and
+# so its signal to noise, on a scale that is far too coarse; but of 255 levels a scale 100 times too large leaves 3.
+FEWEST_LEVELS = 16
 CLIPS = 8  # that activations are looked at on
 
 
 @dataclass(frozen=True)
 class Kept:
-    """How much of one eight-bit tensor is left: its signal to noise, in dB."""
+    """How much of one eight-bit tensor is left: its signal to noise, in dB, and the levels that it takes up."""
 
     tensor: str
     what: str  # activation, weight, bias
     decibel: float
+    levels: int = 255
+
+    @property
+    def sound(self) -> bool:
+        """Whether it carries its signal."""
+        return self.decibel >= LEAST and self.levels >= FEWEST_LEVELS
 
 
 def audit(original: ModelProto, written: ModelProto, clips: Iterable[np.ndarray]) -> list[Kept]:
@@ -47,12 +56,13 @@ def audit(original: ModelProto, written: ModelProto, clips: Iterable[np.ndarray]
 
 def require(kept: Iterable[Kept], name: str) -> None:
     """Raise `CriterionFailed` naming the worst tensor, unless all keep their signal."""
-    lost = sorted((item for item in kept if not item.decibel >= LEAST), key=lambda item: item.decibel)
+    lost = sorted((item for item in kept if not item.sound), key=lambda item: item.decibel)
     if lost:
         worst, more = lost[0], f" ({len(lost) - 1} more)" if len(lost) > 1 else ""
         raise CriterionFailed(
             f"{name}: the {worst.what} '{worst.tensor}' does not survive eight bits: signal to noise is "
-            f"{worst.decibel:.1f} dB where {LEAST:.0f} are asked for{more}; its range or scale is wrong"
+            f"{worst.decibel:.1f} dB ({LEAST:.0f} are asked for) on {worst.levels} levels of 255 (at least "
+            f"{FEWEST_LEVELS}){more}; its range or scale is wrong"
         )
 
 
@@ -127,6 +137,7 @@ def _activations(written: ModelProto, clips: Iterable[np.ndarray]) -> Iterator[K
         session = open_session(path, threads=1, optimise=False)
     names = [name for name in asked if name not in {item.name for item in written.graph.input}]
     signal, noise = dict.fromkeys(asked, 0.0), dict.fromkeys(asked, 0.0)
+    low, high = dict.fromkeys(asked, np.inf), dict.fromkeys(asked, -np.inf)
     for x in clips:
         values = dict(zip(names, session.run(names, {INPUT: x}), strict=True))
         values.update({name: x for name in asked if name not in values})
@@ -138,8 +149,10 @@ def _activations(written: ModelProto, clips: Iterable[np.ndarray]) -> Iterator[K
             rounded = (stored - float(zero)) * float(scale)
             signal[name] += float(np.square(exact).sum())
             noise[name] += float(np.square(exact - rounded).sum())
+            low[name], high[name] = min(low[name], float(stored.min())), max(high[name], float(stored.max()))
     for name in asked:
-        yield Kept(name, "activation", _ratio(signal[name], noise[name]))
+        levels = int(high[name] - low[name]) if signal[name] > 0 else 255
+        yield Kept(name, "activation", _ratio(signal[name], noise[name]), levels)
 
 
 def _decibel(wanted: np.ndarray, found: np.ndarray) -> float:

@@ -196,7 +196,8 @@ class _Bench:
         graph = self._graph(assignment)
         if plan.ranges:
             audited(self.graph, graph, self.job.calibration)
-        return Cut(graph, facts)
+        half = "fp16" in plan.assignment.values()
+        return Cut(graph, facts, {}, widened(graph) if half else None)
 
     def _graph(self, assignment: Assignment) -> ModelProto:
         plan = self.plan(assignment)
