@@ -52,7 +52,7 @@ def _ends(view: GraphView, dialect: Dialect) -> Iterator[Finding]:
     for name in (*view.inputs, *view.outputs):
         kind = _kind(view, name)
         if kind and kind not in dialect.types | dialect.end_types:
-            place = view.maker[name] if name in view.maker else None
+            place = view.maker.get(name)
             says = f"{dialect.name} has no inputs or outputs of type {kind} (here '{name}')"
             node, op = (place.name, place.op_type) if place is not None else ("", "")
             yield Finding(node, op, "type-missing", says, "export it in FLOAT, INT32 or INT64")
