@@ -44,7 +44,7 @@ MEANINGS = (
     (r"Permission denied|Too many authentication failures", "it accepts none of your keys; try: ssh-copy-id {host}"),
     (r"Connection refused", "no SSH server answers there"),
     (r"No route to host|Network is unreachable|[Oo]peration timed out|[Cc]onnection timed out", "it does not answer"),
-    (r"Bad configuration option|command-line", "ssh does not take these options (${variable}?)"),
+    (r"Bad configuration option|command-line|Bad port", "ssh does not take its port or options (${variable}?)"),
 )  # fmt: skip
 
 
@@ -54,7 +54,10 @@ class Lost(BadInput):
 
 @dataclass(frozen=True)
 class Shipped:
-    """What came back: the engine folder (None after a check of the CPU path), and the folder of logs and records."""
+    """What came back: the engine folder (None after a check of the CPU path) and the folder of logs and records.
+
+    `manifest` is the engine's, or the bundle's where there is no engine.
+    """
 
     engine: Path | None
     logs: Path
@@ -93,10 +96,13 @@ def ship(
         with contextlib.suppress(SignedgeError):
             far.clean()
         raise
-    far.clean()
+    try:
+        far.clean()
+    except SignedgeError as error:
+        progress(f"{far.folder} was left on {far.host}: {error}")
     if failure is not None:
         raise failure
-    return Shipped(engine, logs, manifest)
+    return Shipped(engine, logs, manifest if engine is None else read_manifest(engine))
 
 
 def _name(text: str) -> str:
@@ -269,14 +275,15 @@ def _send(far: _Far, bundle: Path, hashes: Mapping[str, str], progress: Callable
 def _bring(far: _Far, out: Path, wanted: bool) -> tuple[Path, Path | None]:
     """Logs to `out`.logs and, if wanted, the engine to `out`; each whole, and as it was there, or not at all."""
     names = [LOGS, ENGINE] if wanted else [LOGS]
-    listed = _listed(far.ask(f"cd {RUN} 2>/dev/null && find {' '.join(names)} -type f -exec sha256sum {{}} + || true"))
+    told = _listed(far.ask(f"cd {RUN} 2>/dev/null && find {' '.join(names)} -type f -exec sha256sum {{}} + || true"))
+    listed = {name: digest for name, digest in told.items() if re.fullmatch(r"(logs|engine)/[\w-][\w.-]*", name)}
     logs = out.with_name(f"{out.name}.logs")
     with tempfile.TemporaryDirectory(prefix="signedge.") as scratch:
         work = Path(scratch)
         if listed:
             _fetch(far, names, listed, work)
-        with atomic_folder(logs, replace=True) as target:
-            _move(work / LOGS, target)
+            with atomic_folder(logs, replace=True) as target:
+                _move(work / LOGS, target)
         if not wanted:
             return logs, None
         with atomic_folder(out) as target:
