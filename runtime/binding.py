@@ -22,6 +22,7 @@ import json
 import os
 from ctypes import (
     byref,
+    c_char,
     c_char_p,
     c_double,
     c_float,
@@ -245,6 +246,10 @@ def _named_backend(engine: Path) -> str:
     return "onnxruntime"
 
 
+_LONGEST = 1024  # bytes of a message
+_Words = c_char * _LONGEST
+
+
 class Model(_Handle):
     """An engine, opened and checked. Threads may share it.
 
@@ -287,6 +292,7 @@ class Model(_Handle):
         joints = len(json.loads(self.contract)["input"].get("joints", ()))
         self._frame_shape = (joints, 5) if joints else (3, self.info.height, self.info.width)
         self.backend: str = self._library.signedge_model_backend(self._handle).decode()
+        self._run = self._library.signedge_model_run
 
     @property
     def modality(self) -> str:
@@ -298,10 +304,10 @@ class Model(_Handle):
         x = np.ascontiguousarray(x, dtype=np.float32)
         if x.shape[2:] != self._frame_shape:
             raise BadInput(f"the network's input must be (batch, frames, *{self._frame_shape}); this is {x.shape}")
-        log_probs = np.empty((len(x), steps, self.info.classes), dtype=np.float32)
-        message = ctypes.create_string_buffer(1024)
-        status = self._library.signedge_model_run(
-            self._open(), x.ctypes.data, x.size, *x.shape[:2], log_probs.ctypes.data, log_probs.size, message, 1024
+        log_probs = np.empty((len(x), steps, len(self.glosses)), dtype=np.float32)
+        message = _Words()
+        status = self._run(
+            self._open(), x.ctypes.data, x.size, *x.shape[:2], log_probs.ctypes.data, log_probs.size, message, _LONGEST
         )
         if status != abi.OK:
             raise LibraryError(status, message.value.decode("utf-8", "replace"))
