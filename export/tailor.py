@@ -43,16 +43,11 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph in its precision; `facts` for the manifest, `flags` for versions that take precision from flags.
-
-    `judged` is what ONNX Runtime reads in its place where the target is elsewhere: the same values, in FP32 kernels
-    that round where the graph has FP16. (Its own kernels widen FP16, and fuse Q/DQ of FP16 scales wrongly.)
-    """
+    """A graph in its precision; `facts` for the manifest, `flags` for versions that take precision from flags."""
 
     graph: ModelProto
     facts: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
-    judged: ModelProto | None = None  # None: `graph` itself
 
 
 def dialect_of(target: Resolved) -> Dialect:
@@ -141,7 +136,7 @@ def in_precision(
     if precision == "int8":
         audited(graph, made.model, calibration)
     flags = {"fp16": True, "int8": True, "strongly_typed": False} if tensorrt and not strong else {}
-    return Cut(written(made, target, precision), {**facts, **told_of(made)}, flags, made.judged)
+    return Cut(written(made, target, precision), {**facts, **told_of(made)}, flags)
 
 
 def written(made: Made, target: Resolved, precision: str) -> ModelProto:

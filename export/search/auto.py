@@ -196,8 +196,7 @@ class _Bench:
         graph = self._graph(assignment)
         if plan.ranges:
             audited(self.graph, graph, self.job.calibration)
-        half = "fp16" in plan.assignment.values()
-        return Cut(graph, facts, {}, widened(graph) if half else None)
+        return Cut(graph, facts)
 
     def _graph(self, assignment: Assignment) -> ModelProto:
         plan = self.plan(assignment)
