@@ -219,21 +219,24 @@ def _open_axes(view: GraphView, name: str) -> str:
 
 
 def summary(verdict: Verdict) -> list[str]:
-    """The verdict in lines for a person: passes by name, refusals one a node, equal notes together."""
+    """The verdict in lines for a person: passes, refusals and notes, nodes of the same told together."""
     lines = []
     for name in dict.fromkeys(item.pass_name for item in verdict.lowered):
         items = [item for item in verdict.lowered if item.pass_name == name]
         lines.append(f"lowering {name}: {items[0].why}{_nodes([item.node for item in items])}")
-    for item in verdict.refusals:
-        place = f"node {item.node} ({item.op}): " if item.node else ""
-        lines.append(f"refused by {item.rule}: {place}{item.says}")
-        if item.remedy:
-            lines.append(f"  would fit: {item.remedy}")
-    notes: dict[tuple[str, str], list[str]] = {}
-    for item in verdict.notes:
-        notes.setdefault((item.rule, item.says), []).append(item.node)
-    lines += [f"note: {says}{_nodes(nodes)}" for (_, says), nodes in notes.items()]
+    for (rule, says, remedy), nodes in _grouped(verdict.refusals).items():
+        lines += [f"refused by {rule}: {says}{_nodes(nodes)}", f"  would fit: {remedy}"]
+    for (_, says, _), nodes in _grouped(verdict.notes).items():
+        lines.append(f"note: {says}{_nodes(nodes)}")
     return lines
+
+
+def _grouped(findings: list[Finding]) -> dict[tuple[str, str, str], list[str]]:
+    """Nodes of the findings that say the same."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for item in findings:
+        found.setdefault((item.rule, item.says, item.remedy), []).append(item.node)
+    return found
 
 
 def _nodes(names: list[str]) -> str:
