@@ -11,7 +11,7 @@ import pytest
 from bench_stage import write_corpus, write_engine, write_run
 
 from bench import rivals
-from bench.rivals import ENGINE, Rival, Row
+from bench.rivals import AGAIN, ENGINE, Rival, Row
 from bench.systems import EngineSystem
 from distill.corpus.store import Corpus
 from distill.run import load_run
@@ -33,12 +33,12 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def row(name: str, low: float, high: float, judged: bool = True) -> Row:
-    return Row(name, "by hand", "fp32", judged, 1.0, 0.5, Ratio((low + high) / 2, low, high, 10), 0.0)
+    return Row(name, "by hand", "fp32", judged, 1.0, 0.5, Ratio((low + high) / 2, low, high, 10), 0.0, unclear=0.01)
 
 
 def test_only_what_is_fair_and_faster_beyond_doubt_fails_the_engine() -> None:
     rows = [
-        row("eager", 1.2, 1.4), row("ONNX Runtime", 0.99, 1.01), row("OpenVINO, default", 0.5, 0.6, judged=False),
+        row("eager", 1.2, 1.4), row("ONNX Runtime", 0.98, 0.995), row("OpenVINO, default", 0.5, 0.6, judged=False),
         row("OpenVINO, f32", 0.8, 0.9),
     ]  # fmt: skip
     assert [item.verdict for item in rows] == ["engine faster", "a tie", "not judged", "engine SLOWER"]
@@ -58,10 +58,13 @@ def test_rivals_compute_what_the_engine_computes(stage: Stage) -> None:
     eager = [rival.name for rival in found if rival.name.startswith("PyTorch")]
     assert eager == ["PyTorch eager", "PyTorch eager, channels last"][: 2 if engine.contract.modality == "rgb" else 1]
     inputs = [engine.prepare(corpus.load(item)) for item in corpus.split("test")[:2]]
-    rows = rivals.compare(engine, found, inputs, seconds=0)
-    assert [item.name for item in rows] == [ENGINE, *(rival.name for rival in found)]
+    rows = rivals.compare(engine, EngineSystem(file, 1), found, inputs, seconds=0)
+    assert [item.name for item in rows] == [ENGINE, AGAIN, *(rival.name for rival in found)]
+    control = rows[1]
+    assert not control.judged and control.apart == 0 and "unclear" in control.verdict
+    assert all(item.unclear == max(control.ratio.high - 1, 1 - control.ratio.low) for item in rows)
     assert rows[0].ratio.value == 1 and all(item.ratio.pairs == rows[0].ratio.pairs >= 10 for item in rows)
-    for item in rows[1:]:
+    for item in rows[2:]:
         assert item.judged == (item.precision == "fp32")
         assert item.apart < (1e-4 if item.judged else 1), item.name
         assert item.name in rivals.table(rows)
@@ -72,10 +75,9 @@ def test_an_int8_engine_is_judged_by_int8_and_by_full_precision(stage: Stage) ->
     engine = EngineSystem(file, 1)
     engine.precision = "int8"
     x = [engine.prepare(corpus.load(corpus.split("test")[0]))]
-    rows = rivals.compare(
-        engine, [Rival(name, engine.log_probs, name, "") for name in ("int8", "fp32", "int8 with bf16")], x, seconds=0
-    )
-    assert [item.judged for item in rows] == [False, True, True, False]
+    found = [Rival(name, engine.log_probs, name, "") for name in ("int8", "fp32", "int8 with bf16")]
+    rows = rivals.compare(engine, engine, found, x, seconds=0)
+    assert [item.judged for item in rows] == [False, False, True, True, False]
 
 
 def test_other_weights_are_no_rival(stage: Stage, tmp_path: Path) -> None:
