@@ -8,7 +8,7 @@ CORPUS    ?= $(OUT)/demo/corpus
 RUN       ?= $(OUT)/runs/$(notdir $(RECIPE))
 SIGNEDGE  := .venv/bin/signedge
 
-.PHONY: help setup library demo distill engine matrix bench report runtime test lint clean
+.PHONY: help setup library demo distill engine matrix bench rivals report runtime test lint clean
 .DEFAULT_GOAL := help
 
 help:                ## what can be made
@@ -39,6 +39,9 @@ matrix: setup library ## every network of the project for every target: fits, lo
 
 bench: setup library ## measure the engines of the demo again (the slash: folders only, no notes of refused ones)
 	$(SIGNEDGE) bench $(OUT)/demo/engines/*/ --runs $(OUT)/demo/runs --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
+
+rivals: setup library ## the engine of RUN against PyTorch, ONNX Runtime and OpenVINO on the same clips
+	.venv/bin/python -m bench.rivals $(RUN).$(PRECISION).engine --run $(RUN) --corpus $(CORPUS)
 
 report: setup        ## the page from the records
 	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report

@@ -6,10 +6,11 @@ All run the same weights on the same clips with the same number of threads, in t
 times longer a rival takes than the engine: the median over pairs of calls on one clip in one round, with the bootstrap
 interval of that median. PyTorch runs the inference form of RUN in FP32; the others read the engine's own graph.
 
-The engine takes part twice, each opened for itself: where its weights come to lie in memory makes a difference of up to
-1 %, and what the two differ by is what this run cannot tell apart. It must not be slower than any rival of its own
-precision or of FP32: exit status 1 where the whole interval of a ratio lies below 1 by more than that. Those of a precision that no gate has judged are shown and judge nothing: OpenVINO left to itself
-takes bfloat16 where the CPU has it.
+The engine takes part twice, each opened for itself: where weights come to lie in memory makes a difference of some
+tenths of a percent, and what the two differ by is what this run cannot tell apart. It must not be slower than any rival
+of its own precision or of FP32: exit status 1 where the whole interval of a ratio lies below 1 by more than that. Those
+of a precision that no gate has judged are shown and judge nothing: OpenVINO left to itself takes bfloat16 where the CPU
+has it.
 """
 
 from __future__ import annotations
