@@ -20,6 +20,15 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A key of the tests' own to sign engines with: the user's is left alone, and not made."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("key") / "key"
+        patch.setenv("SIGNEDGE_KEY", str(path))
+        yield path
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with 64 KiB, nearly full; skipped where this user may not mount one."""
