@@ -101,7 +101,9 @@ typedef struct signedge_model_info {
 } signedge_model_info;
 
 /* Open an engine folder (every file is checked against its hash) or a bare ONNX file with a contract. The file is read
- * whole: later changes on disk do not matter. On failure *model is still a handle, good for signedge_model_message()
+ * whole: later changes on disk do not matter. A TensorRT plan is code, which runs with the rights of this process: one
+ * that its manifest says is for another GPU or version is refused before it is read, but whose it is is not known here.
+ * Open only plans that you trust; `signedge run` and the Python binding check their signatures. On failure *model is still a handle, good for signedge_model_message()
  * and signedge_model_destroy() only; it is NULL when there was no memory for it. */
 SIGNEDGE_API signedge_status signedge_model_open(const char *path, const signedge_model_options *options,
                                                  signedge_model **model);

@@ -97,6 +97,7 @@ EngineFile open_folder(const std::string &path) {
     EngineFile engine;
     engine.path = path + "/" + runtime.model;
     engine.runtime = manifest.runtime;
+    engine.plan = manifest.plan;
     std::string contract_text;
     for (const auto &[name, hash] : manifest.files) {
         if (name == runtime.model) {
@@ -170,6 +171,7 @@ Manifest parse_manifest(const std::string &text) {
             fail(SIGNEDGE_BAD_FILE, "its manifest.json has no hash of %s", needed);
         }
     }
+    manifest.plan = parse_plan_facts(json);
     return manifest;
 }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "contract.hpp"
+#include "plan_facts.hpp"
 
 namespace signedge {
 
@@ -15,6 +17,7 @@ struct EngineFile {
     std::string runtime;          // the backend that the manifest names; "onnxruntime" for a bare ONNX file
     std::vector<uint8_t> bytes;   // the model file
     Contract contract;
+    std::optional<PlanFacts> plan;  // of a TensorRT plan whose manifest has them
 };
 
 // Open an engine folder (manifest.json, format 1; every file's SHA-256 is checked) or a bare ONNX file with a contract.
@@ -24,6 +27,7 @@ EngineFile open_engine(const std::string &path);
 struct Manifest {
     std::string runtime;                                     // a known one
     std::vector<std::pair<std::string, std::string>> files;  // names below the folder, SHA-256; the model file is there
+    std::optional<PlanFacts> plan;
 };
 
 // Parse and check; throws Error(SIGNEDGE_BAD_FILE). Whether the files are there is for open_engine to see.

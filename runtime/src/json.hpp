@@ -21,6 +21,8 @@ public:
     explicit Json(Value value) : value_(std::move(value)) {}
 
     // The value if it is of that kind, else NULL. A number without fraction and exponent that fits is an integer.
+    bool null() const { return std::holds_alternative<std::monostate>(value_); }
+    const bool *boolean() const { return std::get_if<bool>(&value_); }
     const int64_t *integer() const { return std::get_if<int64_t>(&value_); }
     const double *real() const { return std::get_if<double>(&value_); }
     const std::string *text() const { return std::get_if<std::string>(&value_); }

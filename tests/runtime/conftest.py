@@ -67,7 +67,7 @@ def library_for_arm() -> Path:
 
 
 SANITISED = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-READING = ["json", "text", "contract", "engine_file", "onnx_file", "plain_file"]
+READING = ["json", "text", "contract", "engine_file", "onnx_file", "plain_file", "plan_facts"]
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,18 @@ public:
         start(library_.function<decltype(&cuDevicePrimaryCtxRetain)>("cuDevicePrimaryCtxRetain")(&context_, device_));
     }
     ~Cuda() { release_(device_); }
+
+    // The device as drivers name it, and a number that they know of it.
+    std::string name() const {
+        char text[256] = "";
+        start(library_.function<decltype(&cuDeviceGetName)>("cuDeviceGetName")(text, sizeof text, device_));
+        return text;
+    }
+    int attribute(CUdevice_attribute which) const {
+        int value = 0;
+        start(library_.function<decltype(&cuDeviceGetAttribute)>("cuDeviceGetAttribute")(&value, which, device_));
+        return value;
+    }
     Cuda(const Cuda &) = delete;
     Cuda &operator=(const Cuda &) = delete;
 

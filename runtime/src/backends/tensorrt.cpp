@@ -203,11 +203,18 @@ class TensorRtSession final : public Session {
 public:
     TensorRtSession(const EngineFile &engine, const SessionOptions &options)
         : library_(options.library), logger_(options.log), ports_(engine), path_(shown(engine.path, 400)) {
+        check(engine);
         const Cuda::Current current(cuda_);
         void *made = library_.create_runtime(&logger_, NV_TENSORRT_VERSION);
         // Where the driver is too old, the lean library of 10.16 tells the logger and returns a pointer to nowhere.
         logger_.need(made && !logger_.heard_an_error(), "start");
         runtime_.reset(static_cast<nvinfer1::IRuntime *>(made));
+        if (engine.plan && engine.plan->dla_core >= 0) {
+            runtime_->setDLACore(engine.plan->dla_core);
+        }
+#if NV_TENSORRT_MAJOR * 100 + NV_TENSORRT_MINOR >= 806
+        runtime_->setEngineHostCodeAllowed(engine.plan && engine.plan->version_compatible);
+#endif
         engine_.reset(runtime_->deserializeCudaEngine(engine.bytes.data(), engine.bytes.size()));
         logger_.need(engine_ != nullptr, "load this plan");
         const Port input = port(nvinfer1::TensorIOMode::kINPUT);
@@ -233,6 +240,9 @@ public:
                  static_cast<long long>(frames));
         }
         const Cuda::Current current(cuda_);
+#if NV_TENSORRT_MAJOR < 9
+        const std::lock_guard<std::mutex> alone(alone_);  // a second context may not take the profile of the first
+#endif
         const auto worker = workers_->lend();
         for (int64_t done = 0; done < batch;) {
             const int64_t part = std::min(batch - done, batch_.most);
@@ -251,6 +261,19 @@ private:
     struct Limits {
         int64_t least, most;
     };
+
+    // A plan is code for one GPU and one version: whether these are here is asked before it is read.
+    void check(const EngineFile &engine) const {
+        const int major = cuda_.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+        const int minor = cuda_.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+        const int sms = cuda_.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        const std::string capability = std::to_string(major) + "." + std::to_string(minor);
+        try {
+            check_plan(engine.bytes, engine.plan, {library_.version, cuda_.name(), capability, std::to_string(sms)});
+        } catch (const Error &error) {
+            fail(error.status, "%s: %s", path_.c_str(), error.what());
+        }
+    }
 
     Port port(nvinfer1::TensorIOMode mode) const {
         Port found;
@@ -288,6 +311,9 @@ private:
     std::unique_ptr<nvinfer1::ICudaEngine> engine_;
     Limits batch_{}, frames_{};
     std::unique_ptr<Lender<Worker>> workers_;
+#if NV_TENSORRT_MAJOR < 9
+    std::mutex alone_;
+#endif
 };
 
 std::string version(const std::string &library) {

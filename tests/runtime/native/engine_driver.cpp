@@ -1,6 +1,7 @@
 // What libsignedge reads before it looks for a backend, one line of answer for each line of standard input:
 //   contract FILE      "0" and the contract as JSON, or the status and the message
 //   engine PATH        "0" and the name of the runtime, or the status and the message
+//   plan PATH VERSION GPU CAPABILITY SMS   "0" where the plan of an engine may run at such a place, or why not
 //   sha256 FILE SIZE   the hash by the portable code and by the CPU's instructions, fed SIZE bytes at a time
 #include <fstream>
 #include <iostream>
@@ -68,12 +69,17 @@ std::string hashed(const std::string &bytes, size_t at_once, Sha256::Compress co
     return hash.hex();
 }
 
-std::string answer(const std::string &command, const std::string &path, size_t size) {
+std::string answer(const std::string &command, const std::string &path, size_t size, const PlanPlace &place) {
     if (command == "contract") {
         return "0 " + described(parse_contract(bytes_of(path)));
     }
     if (command == "engine") {
         return "0 " + open_engine(path).runtime;
+    }
+    if (command == "plan") {
+        const EngineFile engine = open_engine(path);
+        check_plan(engine.bytes, engine.plan, place);
+        return "0";
     }
     const Sha256::Compress instructions = has_instructions() ? compress_with_instructions : compress_portable;
     return hashed(bytes_of(path), size, compress_portable) + " " + hashed(bytes_of(path), size, instructions);
@@ -84,11 +90,14 @@ std::string answer(const std::string &command, const std::string &path, size_t s
 int main() {
     for (std::string command, path; std::cin >> command >> path;) {
         size_t size = 0;
+        PlanPlace place;
         if (command == "sha256") {
             std::cin >> size;
+        } else if (command == "plan") {
+            std::cin >> place.version >> place.gpu >> place.compute_capability >> place.sms;
         }
         try {
-            std::cout << answer(command, path, size) << "\n";
+            std::cout << answer(command, path, size, place) << "\n";
         } catch (const Error &error) {
             std::cout << error.status << " " << error.what() << "\n";
         }
