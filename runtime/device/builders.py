@@ -137,7 +137,7 @@ def tensorrt(
         return
     from runtime.trt.run import Runner
 
-    with Runner(made.plan, load(name), request.version_compatible) as runner:
+    with Runner(made.plan, load(name), request.version_compatible, request.dla_core) as runner:
         built.log_probs, built.device_ms = runner.log_probs, runner.device_ms
         built.what = "host's clock round one run: copy in, network, copy out"
         yield built
@@ -147,9 +147,11 @@ def _built_on(module: str, reached: str, made: BuildResult, machine: Machine) ->
     """What of this machine the plan depends on, as `runtime.trt.compat.here` tells it where there is a module."""
     if reached != TRTEXEC:
         return compat.here(load(module))
-    gpu = cuda.gpu()
+    gpu, version = cuda.gpu(), machine.tensorrt[reached]
+    if compat.has_header(module, version):
+        version = compat.plan_header(made.plan)["version"]
     return {
-        "module": module, "version": compat.plan_header(made.plan)["version"], "os": platform.system().lower(),
+        "module": module, "version": version, "os": platform.system().lower(),
         "machine": platform.machine().lower(), "gpu": gpu.name, "compute_capability": gpu.compute_capability,
         "sms": str(gpu.sms),
     }  # fmt: skip

@@ -35,7 +35,7 @@ class BuildRequest:
     version_compatible: bool = False  # the plan runs on later versions too
     hardware_compatible: str = ""  # "", or one of HARDWARE_LEVELS: the plan runs on other GPUs too
     dla_core: Optional[int] = None  # build for this DLA core; layers that it lacks fall back to the GPU
-    compute_capabilities: Tuple[str, ...] = ()  # TensorRT-RTX: "8.9"; none: every GPU that it supports
+    compute_capabilities: Tuple[str, ...] = ()  # TensorRT-RTX: "8.9"; none: every GPU that it supports but Turing (7.5)
     optimisation_level: Optional[int] = None  # 0 (quick build) to 5 (fast plan); None: the version's own
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ NOT_DONE = {
     "tensorrt_rtx": {
         "build_after_failure": "the next plan would fall back from INT8 to FP32 in silence",
         "version_compatible": "it comes without the lean runtime that such a plan carries",
-        "hardware_compatible": "name compute capabilities, or none for every GPU that it supports",
+        "hardware_compatible": "name compute capabilities, or none for every GPU from Ampere on",
         "dla_core": "it builds for GPUs alone",
         "timing_cache": "it chooses kernels without timing them",
     },

@@ -52,6 +52,9 @@ GIVES_LAST = ("cuStreamEndCapture",)
 _COUNT, _MAJOR, _MINOR = 16, 75, 76  # CUdevice_attribute: multiprocessors, compute capability
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _NOT_FOUND = 500  # CUDA_ERROR_NOT_FOUND
+_STARTS = {100: "there is no GPU that this process may use",
+           803: "its library and its kernel module are of different versions; a restart may help",
+           804: "this GPU takes no library of another version than its kernel module's"}  # fmt: skip
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 _caller: List[Callable[..., Any]] = []
@@ -94,7 +97,7 @@ class Stream:
         self.enter()
         self.handle: int = _call("cuStreamCreate", _NON_BLOCKING)
         self._memory: List[int] = []
-        self._graphs: List[int] = []
+        self._graphs: Dict[Callable[[], None], int] = {}
         self._events = [_call("cuEventCreate", 0) for _ in range(2)]
 
     def enter(self) -> None:
@@ -102,15 +105,10 @@ class Stream:
         _call("cuCtxSetCurrent", self._context)
 
     def alloc(self, size: int) -> int:
-        """Device memory of `size` bytes: its address."""
+        """Device memory of `size` bytes, until this is closed: its address."""
         address = _call("cuMemAlloc", max(size, 1))
         self._memory.append(address)
         return address
-
-    def free(self, address: int) -> None:
-        """Give back what `alloc` gave."""
-        self._memory.remove(address)
-        _call("cuMemFree", address)
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """Copy a contiguous array to the device; keep the array until the stream is synchronised."""
@@ -134,29 +132,39 @@ class Stream:
         return float(_call("cuEventElapsedTime", first, last))
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
-        """`work` on this stream as one graph of kernels: what is returned launches it."""
+        """`work` on this stream as one graph of kernels: what is returned launches it, until it is given to `drop`."""
         _call("cuStreamBeginCapture", self.handle, _THREAD_LOCAL)
         try:
             work()
         finally:
             graph = _call("cuStreamEndCapture", self.handle)
-        launchable = _call("cuGraphInstantiate", graph, 0)
-        _call("cuGraphDestroy", graph)
-        self._graphs.append(launchable)
-        return lambda: _call("cuGraphLaunch", launchable, self.handle)
+        try:
+            launchable = _call("cuGraphInstantiate", graph, 0)
+        finally:
+            _call("cuGraphDestroy", graph)
+
+        def launch() -> None:
+            _call("cuGraphLaunch", launchable, self.handle)
+
+        self._graphs[launch] = launchable
+        return launch
+
+    def drop(self, launch: Callable[[], None]) -> None:
+        """Give back what `captured` made."""
+        _call("cuGraphExecDestroy", self._graphs.pop(launch))
 
     def close(self) -> None:
         """Give everything back."""
         self.enter()
-        for launchable in self._graphs:
-            _call("cuGraphExecDestroy", launchable)
+        for launch in list(self._graphs):
+            self.drop(launch)
         for event in self._events:
             _call("cuEventDestroy", event)
         for address in self._memory:
             _call("cuMemFree", address)
         if self.handle:
             _call("cuStreamDestroy", self.handle)
-        self._graphs, self._events, self._memory, self.handle = [], [], [], 0
+        self._events, self._memory, self.handle = [], [], 0
 
 
 def _call(name: str, *inputs: Any) -> Any:
@@ -165,7 +173,8 @@ def _call(name: str, *inputs: Any) -> Any:
         caller = _cuda_python() or _libcuda()
         status = caller("cuInit", 0)[0]
         if status != 0:
-            raise Refused(f"the NVIDIA driver does not start (CUDA error {status}): no GPU that this process may use")
+            why = _STARTS.get(status, "look at nvidia-smi")
+            raise Refused(f"the NVIDIA driver does not start (CUDA error {status}): {why}")
         _caller.append(caller)
     status, *given = _caller[0](name, *inputs)
     if status != 0:

@@ -14,11 +14,12 @@ import numpy as np
 
 from runtime.errors import BadInput, Refused
 from runtime.trt import cuda
-from runtime.trt.compat import plan_header
+from runtime.trt.compat import has_header, plan_header
 from runtime.trt.inspect import layers_of_engine
 from runtime.trt.module import collected, errors, has, label, logger_of
 
 GRAPHS = 8  # shapes whose kernels are kept as CUDA graphs, each with an execution context of its own
+SHARED_FROM = 9  # major version of TensorRT from which several contexts may use one profile (headers of 8.5 and 8.6)
 Shape = Tuple[int, ...]
 
 
@@ -32,8 +33,8 @@ class Runner:
     def __init__(
         self, plan: bytes, trt: Any, version_compatible: bool = False, dla_core: Optional[int] = None
     ) -> None:
-        header = plan_header(plan)
-        if header["module"] != trt.__name__:
+        header = plan_header(plan) if has_header(trt.__name__, str(trt.__version__)) else {}
+        if header.get("module", trt.__name__) != trt.__name__:
             raise Refused(f"this plan is of {header['module']} {header['version']}; {label(trt)} does not read it")
         if not has(trt, "IExecutionContext.execute_async_v3"):
             raise Refused(f"{label(trt)} is older than 8.5; run this plan with trtexec")
@@ -57,6 +58,7 @@ class Runner:
         except BaseException:
             self._stream.close()
             raise
+        self._graphed = cuda.has_graphs() and _shares_profiles(trt)
         self._seen: Dict[Shape, int] = {}
         self._graphs: OrderedDict[Shape, Tuple[Any, Callable[[], None]]] = OrderedDict()
 
@@ -108,7 +110,7 @@ class Runner:
             self._graphs.move_to_end(shape)
             context, launch = self._graphs[shape]
             return tuple(context.get_tensor_shape(self._target)), launch
-        repeated = self._seen[shape] == 2
+        repeated = self._graphed and self._seen[shape] == 2
         context = self._context() if repeated else self._shared
         self._prepare(context, shape)
         out = tuple(context.get_tensor_shape(self._target))
@@ -117,19 +119,23 @@ class Runner:
             if not context.execute_async_v3(self._stream.handle):
                 raise RuntimeError(f"{label(self._trt)} could not run an input of shape {shape}")
 
-        if repeated and self._capturable(context):
-            enqueue()  # the first run allocates, which a capture must not
-            self._stream.synchronise()
-            self._graphs[shape] = (context, self._stream.captured(enqueue))
-            if len(self._graphs) > GRAPHS:
-                oldest, _ = self._graphs.popitem(last=False)
-                self._seen[oldest] = 0
-            return out, self._graphs[shape][1]
-        return out, enqueue
+        if not (repeated and self._capturable(context)):
+            return out, enqueue
+        enqueue()  # the first run allocates, which a capture must not
+        self._stream.synchronise()
+        try:
+            launch = self._stream.captured(enqueue)
+        except RuntimeError:  # a layer that no graph can hold: such plans run as they did the first time
+            self._graphed = False
+            return out, enqueue
+        self._graphs[shape] = (context, launch)
+        if len(self._graphs) > GRAPHS:
+            oldest, (_, unused) = self._graphs.popitem(last=False)
+            self._stream.drop(unused)
+            self._seen[oldest] = 0
+        return out, launch
 
     def _capturable(self, context: Any) -> bool:
-        if not cuda.has_graphs():
-            return False
         if has(self._trt, "IExecutionContext.is_stream_capturable"):  # TensorRT-RTX may still be compiling kernels
             return bool(context.is_stream_capturable(self._stream.handle))
         return True
@@ -171,6 +177,11 @@ class Runner:
             largest = max(largest, int(np.prod(tuple(self._shared.get_tensor_shape(self._target)), dtype=np.int64)))
         source = max(int(np.prod(high, dtype=np.int64)) for _, high in self._ranges)
         return {self._source: self._stream.alloc(4 * source), self._target: self._stream.alloc(4 * largest)}
+
+
+def _shares_profiles(trt: Any) -> bool:
+    """Whether a second context may take a profile that another has."""
+    return trt.__name__ != "tensorrt" or int(str(trt.__version__).split(".")[0]) >= SHARED_FROM
 
 
 def _names(trt: Any, engine: Any) -> Tuple[str, str]:

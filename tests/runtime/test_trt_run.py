@@ -128,7 +128,7 @@ class Engine:
         return Context(self)
 
 
-def tensorrt(engine: Engine | None) -> Any:
+def tensorrt(engine: Engine | None, version: str = "10.3.0") -> Any:
     """The module, as far as a runner asks."""
 
     class ILogger:
@@ -145,7 +145,7 @@ def tensorrt(engine: Engine | None) -> Any:
 
     module._LOGGERS.pop("tensorrt", None)
     return SimpleNamespace(
-        __name__="tensorrt", __version__="10.3.0", ILogger=ILogger, Runtime=Runtime, IExecutionContext=Context,
+        __name__="tensorrt", __version__=version, ILogger=ILogger, Runtime=Runtime, IExecutionContext=Context,
         TensorIOMode=Mode, DataType=SimpleNamespace(FLOAT="float"),
     )  # fmt: skip
 
@@ -192,7 +192,28 @@ def test_graphs_are_kept_for_a_few_shapes(device: ctypes.CDLL) -> None:
             x = clip(frames)
             for _ in range(3):
                 np.testing.assert_array_equal(runner.log_probs(x), expected(x))
-        assert len(runner._graphs) == GRAPHS
+        assert len(runner._graphs) == len(runner._stream._graphs) == GRAPHS  # the device keeps no more than we do
+
+
+def test_what_no_graph_can_hold_runs_without(device: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: cuda.Stream, work: Any) -> None:
+        raise RuntimeError("not while capturing")
+
+    monkeypatch.setattr(cuda.Stream, "captured", refuse)
+    with Runner(PLAN, tensorrt(Engine())) as runner:
+        before, x = device.host_cuda_launches(), clip(16)
+        for _ in range(4):
+            np.testing.assert_array_equal(runner.log_probs(x), expected(x))
+        assert device.host_cuda_launches() == before
+
+
+@pytest.mark.parametrize(("version", "contexts"), [("8.5.2", 1), ("8.6.1", 1), ("10.3.0", 2)])
+def test_before_9_one_context_alone_has_a_profile(device: ctypes.CDLL, version: str, contexts: int) -> None:
+    engine = Engine()
+    with Runner(PLAN, tensorrt(engine, version)) as runner:
+        for _ in range(3):
+            runner.log_probs(clip(16))
+    assert len({id(context) for context, _ in engine.runs}) == contexts
 
 
 def test_the_time_is_that_of_the_device(device: ctypes.CDLL) -> None:
@@ -226,6 +247,13 @@ def test_a_plan_of_another_module_is_refused_unread(device: ctypes.CDLL) -> None
         Runner(b"vtrt" + bytes(20) + bytes([1, 7, 1, 116]), tensorrt(Engine()))
 
 
+def test_plans_before_8_6_begin_otherwise_and_are_run(device: ctypes.CDLL) -> None:
+    with Runner(b"ptrt" + bytes(60), tensorrt(Engine(), "8.5.2")) as runner:
+        runner.log_probs(clip(16))
+    with pytest.raises(BadInput, match="not a TensorRT plan"):
+        Runner(b"ptrt" + bytes(60), tensorrt(Engine(), "8.6.1"))
+
+
 def test_the_gpu_is_known(device: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST_CUDA_CAPABILITY", "12.0")
     assert cuda.gpu() == cuda.Gpu("Stand-in", "12.0", 8, "12.6")
@@ -235,7 +263,7 @@ def test_the_gpu_is_known(device: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_driver_without_a_gpu_is_refused(device: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST_CUDA_ERROR", "100")
-    with pytest.raises(Refused, match="CUDA error 100"):
+    with pytest.raises(Refused, match=r"CUDA error 100\): there is no GPU"):
         cuda.require_driver()
 
 
@@ -270,7 +298,6 @@ address = stream.alloc(16)
 stream.upload(address, source)
 stream.captured(lambda: stream.download(target, address))()
 stream.synchronise()
-stream.free(address)
 print(cuda.gpu().name, target.tolist(), stream.timed(lambda: None))
 stream.close()
 """
