@@ -146,9 +146,10 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         why = found.why_not or f"this machine is no {job.target.profile.name}"
         raise Refused(f"an engine passes its WER gate on the machine that it is for: {why}; build a bundle for it")
     cut = cut or job.cut()
+    request = job.request(cut.flags)
     with atomic_folder(out) as folder:
-        built = engines.build(cut.graph, job.contract, folder, job.request(cut.flags))
-        result = _gate(engines.load(folder, GATE_THREADS), job)
+        built = engines.build(cut.graph, job.contract, folder, request)
+        result = _gate(engines.load(folder, GATE_THREADS, request), job)
         warnings = list(job.warnings)
         if result is not None:
             require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
@@ -171,7 +172,7 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         })  # fmt: skip
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        Engine.open(folder, GATE_THREADS)  # what was written must open as any user will open it
+        Engine.open(folder, GATE_THREADS, trust=True)  # it must open as any user will open it; ours, even if unsigned
     return manifest
 
 

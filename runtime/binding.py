@@ -12,7 +12,7 @@
             print(gloss.text, gloss.start, gloss.end, "final" if gloss.final else "may change")
 
 Standard library and numpy only, Python 3.8 and later: this file, abi.py, errors.py, __init__.py and the library are
-enough on a device.
+enough on a device. A TensorRT plan is code, and whose it is is checked by the rest of `runtime`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 
 from runtime import abi
 from runtime.abi import BGR, BLOCK, BT601, RGB, WHOLE_CLIP
-from runtime.errors import BadInput, SignedgeError
+from runtime.errors import BadInput, Refused, SignedgeError
 
 
 class LibraryError(SignedgeError):
@@ -246,6 +246,21 @@ def _named_backend(engine: Path) -> str:
     return "onnxruntime"
 
 
+def _admit(engine: Path, backend: str, trust: bool) -> None:
+    """Raise where `backend` would run code that is not the user's own, or is for another GPU or version."""
+    if backend in _INTERPRETERS:
+        return
+    try:
+        from runtime.engine import admit
+    except ImportError as error:
+        raise Refused(
+            f"{engine} is for {backend}: code, whose signature is checked by files that are not here ({error}); put "
+            "all of runtime/ beside binding.py"
+        ) from error
+    admit(engine, backend, trust)
+
+
+_INTERPRETERS = ("onnxruntime", "openvino")  # backends to which an engine is data
 _LONGEST = 1024  # bytes of a message
 _Words = c_char * _LONGEST
 
@@ -256,7 +271,8 @@ class Model(_Handle):
     `path` is an engine folder or a bare ONNX file with a contract; `threads` inside one run, 0: all cores; `workers`:
     runs at once in `step_together`; `backend` None: the one the engine was made for; `library`: path of the backend's
     shared library, None: the one that $SIGNEDGE_<BACKEND>_LIBRARY names, that of its Python wheel, or the system's,
-    whichever is there first. Raises `BadInput` that says what is wrong.
+    whichever is there first; `trust` runs a plan (code) that is not signed with the user's own key. Raises `BadInput`
+    that says what is wrong, `Refused` for a plan that is not to be trusted, or is for another GPU or version.
     """
 
     _kind = "model"
@@ -269,16 +285,19 @@ class Model(_Handle):
         backend: Optional[str] = None,
         library: Optional[str] = None,
         log: Optional[Callable[[int, str], None]] = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
-        library = library or abi.backend_library(backend or _named_backend(Path(path)))
+        backend = backend or _named_backend(Path(path))  # what was admitted is what loads
+        _admit(Path(path), backend, trust)
+        library = library or abi.backend_library(backend)
         self._log = abi.LogFunction(
             lambda _, level, words: log(level, words.decode("utf-8", "replace")) if log else None
         )
         options = abi.ModelOptions(
             threads=threads,
             workers=workers,
-            backend=backend.encode() if backend else None,
+            backend=backend.encode(),
             library=os.fsencode(library) if library else None,
             log=self._log if log else abi.LogFunction(),
         )

@@ -10,8 +10,9 @@ import typer
 from runtime import captions, overlay
 from runtime.atomic import atomic_file, check_writable
 from runtime.binding import BLOCK, WHOLE_CLIP, Decoding, LanguageModel, Model
+from runtime.contract import Contract
 from runtime.display import display
-from runtime.engine import demand_trust
+from runtime.engine import verify_opened
 from runtime.errors import BadInput
 from runtime.live import recognise
 from runtime.source import Readable, camera_device, clocked, open_source, until
@@ -83,8 +84,8 @@ def run(
         raise BadInput("--whole recognises once, at the end: leave out --chunk and --shift")
     _check_targets(source, out or [], video, font)
     decoding = _decoding(beam_width, lm, hot or [])._replace(lm_weight=lm_weight, gloss_bonus=gloss_bonus)
-    demand_trust(engine, backend, trust)
-    model = Model(engine, threads=threads, backend=backend)
+    model = Model(engine, threads=threads, backend=backend, trust=trust)
+    verify_opened(engine, Contract.from_json(model.contract))
     given = open_source(source, model.modality, model.layout, fps)
     if video and model.modality == "keypoints":
         raise BadInput("--video draws over frames; this engine reads keypoints: leave it out")

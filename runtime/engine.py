@@ -8,9 +8,10 @@ It is read through libsignedge, the library that ships, so that what is judged a
 Where the library was not built, ONNX Runtime's Python package reads instead, and a plan is read through TensorRT's;
 `Engine.through` says which it was.
 
-Before anything of a folder is loaded, its files are checked against the manifest, the manifest's chain of hashes
-against itself, and a plan, which is code, for the user's own signature (runtime/trust.py). An ONNX engine is data:
-whether it bears that signature is told (`Engine.signed`), not demanded.
+Before anything of a folder is loaded, its files are checked against the manifest. A plan is code: before it is read,
+the user's own signature is asked for (runtime/trust.py), the chain of hashes is verified, and a plan of another GPU or
+version is refused. An ONNX engine is data, and carries its contract inside: its chain is verified once it is open, and
+whether it bears the signature is told (`Engine.signed`), not demanded.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import os
 import reprlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
 from runtime import abi
 from runtime.contract import METADATA_KEY, Contract
 from runtime.decode import greedy, to_glosses
-from runtime.errors import BadInput, MissingExtra
+from runtime.errors import BadInput, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
 from runtime.preprocess import chosen, prepare
 from runtime.trust import Trust, demand, unique_members, verify_chain
@@ -114,14 +115,42 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
     return manifest
 
 
-def demand_trust(path: Union[str, Path], backend: Optional[str], trust: bool) -> Trust:
-    """Whose engine lies at `path` (a folder or a bare ONNX file), for what opens it beside `Engine.open`.
+class Admitted(NamedTuple):
+    """An engine of which anything may be loaded."""
 
-    backend: what will load it, None: what it was made for. Raises `BadInput` as `read_manifest` does, `Refused` where
-    loading would run code that is not the user's own, unless `trust`.
+    manifest: Dict[str, Any]  # empty: a bare file
+    signed: Trust
+    plan: bytes  # the code that was checked; empty: an ONNX graph
+    contract: Optional[Contract]  # of a plan; a graph has its own inside
+
+
+def admit(path: Union[str, Path], backend: Optional[str] = None, trust: bool = False) -> Admitted:
+    """Check the engine at `path` (a folder or a bare ONNX file) as far as that goes before anything of it is loaded.
+
+    backend: what will load it, None: what it was made for. trust: load code that is not signed with the user's own key.
+    Raises `BadInput` for a folder whose manifest is missing or broken, whose files were changed or whose chain does not
+    agree; `Refused` where loading would run code that is not the user's own, or is for another GPU or version.
     """
-    manifest = read_manifest(path) if Path(path).is_dir() else {}
-    return demand(path, backend or manifest.get("runtime", DEFAULT_RUNTIME), manifest, trust)
+    path = Path(path)
+    manifest = {} if _is_file(path) else read_manifest(path)
+    made_for = manifest.get("runtime", DEFAULT_RUNTIME)
+    signed = demand(path, backend or made_for, manifest, trust)
+    if RUNTIMES[made_for] != PLAN_FILE:
+        return Admitted(manifest, signed, b"", None)
+    contract = _plan_contract(path)
+    verify_chain(path, manifest, contract, PLAN_FILE)
+    plan = (path / PLAN_FILE).read_bytes()
+    if sha256_bytes(plan) != manifest["files"][PLAN_FILE]:  # what was signed, not what was put in its place meanwhile
+        raise BadInput(f"engine {path}: {PLAN_FILE} was changed while it was opened")
+    _check_place(path, manifest, plan)
+    return Admitted(manifest, signed, plan, contract)
+
+
+def verify_opened(path: Union[str, Path], contract: Contract) -> None:
+    """Verify the chain of an engine of a graph (folder or bare file) whose `contract` was read as it was opened."""
+    if Path(path).is_dir():
+        manifest = read_manifest(path)
+        verify_chain(path, manifest, contract, RUNTIMES[manifest["runtime"]])
 
 
 class Engine:
@@ -152,17 +181,15 @@ class Engine:
         built for another GPU or version.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder)
-        runtime = manifest["runtime"]
-        signed = demand(folder, runtime, manifest, trust)
-        if RUNTIMES[runtime] == PLAN_FILE:
-            contract = _plan_contract(folder)
-            verify_chain(folder, manifest, contract, PLAN_FILE)
-            engine = _load_plan(folder, manifest, contract, threads)
+        if _is_file(folder):
+            raise BadInput(f"{folder} is a file, not an engine folder")
+        found = admit(folder, trust=trust)
+        if found.contract is not None:
+            engine = _load_plan(folder, found, found.contract, threads, trust)
         else:
-            engine = _load(folder, manifest, threads, runtime)
-            verify_chain(folder, manifest, engine.contract, ENGINE_FILE)
-        engine.signed = signed
+            engine = _load(folder, found.manifest, threads, found.manifest["runtime"])
+            verify_chain(folder, found.manifest, engine.contract, ENGINE_FILE)
+        engine.signed = found.signed
         return engine
 
     @staticmethod
@@ -176,10 +203,14 @@ class Engine:
         return _load(Path(path), {}, threads, runtime)
 
     @staticmethod
-    def from_plan(folder: Union[str, Path], runtime: str, threads: Optional[int] = None) -> Engine:
+    def from_plan(
+        folder: Union[str, Path], runtime: str, threads: Optional[int] = None, version_compatible: bool = False,
+        dla_core: Optional[int] = None,
+    ) -> Engine:  # fmt: skip
         """Open a plan that this process has just built: `engine.plan` and `contract.json`, without a manifest as yet.
 
-        Nothing says whose it is: for a folder from anywhere else there is `open`.
+        The last two are what its build request said. Nothing says whose the plan is: for a folder from anywhere else
+        there is `open`.
         """
         folder = Path(folder)
         if RUNTIMES.get(runtime) != PLAN_FILE:
@@ -187,7 +218,8 @@ class Engine:
         from runtime.trt.module import load
 
         contract = _plan_contract(folder)
-        reader = _PlanReader((folder / PLAN_FILE).read_bytes(), load(runtime.replace("-", "_")), contract)
+        plan, module = (folder / PLAN_FILE).read_bytes(), load(runtime.replace("-", "_"))
+        reader = _PlanReader(plan, module, contract, version_compatible, dla_core)
         return Engine(reader, contract, {}, available_threads() if threads is None else threads, folder)
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
@@ -209,10 +241,10 @@ class Engine:
 class _LibraryReader:
     """libsignedge: preprocessing, network and decoding inside."""
 
-    def __init__(self, path: Path, threads: int, runtime: str) -> None:
+    def __init__(self, path: Path, threads: int, runtime: str, trust: bool = False) -> None:
         from runtime.binding import Model
 
-        self._model = Model(path, threads=threads, backend=runtime)
+        self._model = Model(path, threads=threads, backend=runtime, trust=trust)
         self.contract = Contract.from_json(self._model.contract)
         self.through = f"libsignedge {abi.version()}, {self._model.backend}"
 
@@ -229,11 +261,13 @@ class _LibraryReader:
 class _PlanReader:
     """TensorRT's Python module, with the preprocessing and decoding that libsignedge's must equal."""
 
-    def __init__(self, plan: bytes, module: Any, contract: Contract, version_compatible: bool = False) -> None:
+    def __init__(
+        self, plan: bytes, module: Any, contract: Contract, version_compatible: bool, dla_core: Optional[int]
+    ) -> None:
         from runtime.trt.module import label
         from runtime.trt.run import Runner
 
-        self._runner = Runner(plan, module, version_compatible)
+        self._runner = Runner(plan, module, version_compatible, dla_core)
         self._contract = contract
         self.through = f"{label(module)}, Python"
 
@@ -297,28 +331,38 @@ def _plan_contract(folder: Path) -> Contract:
         raise BadInput(f"cannot read {folder / CONTRACT_FILE}: {_first_line(error)}") from error
 
 
-def _load_plan(folder: Path, manifest: Mapping[str, Any], contract: Contract, threads: Optional[int]) -> Engine:
-    """The engine of a plan that may be loaded, through libsignedge where it was built with TensorRT."""
+def _load_plan(folder: Path, found: Admitted, contract: Contract, threads: Optional[int], trust: bool) -> Engine:
+    """The engine of a plan that was admitted, through libsignedge where it was built with TensorRT."""
+    from runtime.trt.module import load
+
+    count = available_threads() if threads is None else threads
+    _check_threads(count)
+    runtime, facts = found.manifest["runtime"], found.manifest[PLAN_FACTS]
+    if _library_version(runtime):
+        reader: Any = _LibraryReader(folder, count, runtime, trust)
+    else:
+        module = load(runtime.replace("-", "_"))
+        reader = _PlanReader(found.plan, module, contract, facts["version_compatible"], facts["dla_core"])
+    return Engine(reader, contract, found.manifest, count, folder)
+
+
+def _check_place(path: Path, manifest: Mapping[str, Any], plan: bytes) -> None:
+    """Raise `Refused` where the plan is not for this GPU and the version that will read it; `BadInput` if untold.
+
+    Where nothing reads plans its loader says so.
+    """
     from runtime.trt import compat
     from runtime.trt.module import load
 
-    runtime, facts = manifest["runtime"], manifest.get(PLAN_FACTS)
-    count = available_threads() if threads is None else threads
-    _check_threads(count)
-    plan = (folder / PLAN_FILE).read_bytes()
-    if sha256_bytes(plan) != manifest["files"][PLAN_FILE]:  # what was signed, not what was put in its place meanwhile
-        raise BadInput(f"engine {folder}: {PLAN_FILE} was changed while it was opened")
-    name, version = runtime.replace("-", "_"), _library_version(runtime)
-    module = SimpleNamespace(__name__=name, __version__=version) if version else load(name)
     try:
-        compat.check_plan(dict(facts or {}), compat.here(module), plan)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{folder / MANIFEST} does not say for which GPU and version its plan is ({error})") from error
-    if version:
-        reader: Any = _LibraryReader(folder, count, runtime)
-    else:
-        reader = _PlanReader(plan, module, contract, bool(dict(facts or {})["version_compatible"]))
-    return Engine(reader, contract, manifest, count, folder)
+        facts = compat.read_facts(manifest.get(PLAN_FACTS))
+        name, version = manifest["runtime"].replace("-", "_"), _library_version(manifest["runtime"])
+        reading = SimpleNamespace(__name__=name, __version__=version) if version else load(name)
+        compat.check_plan(facts, compat.here(reading), plan)
+    except MissingExtra:
+        return
+    except (BadInput, Refused) as error:
+        raise type(error)(f"engine {path}: {error}") from error
 
 
 def _library_version(runtime: str) -> str:
@@ -329,6 +373,13 @@ def _library_version(runtime: str) -> str:
 
     found = json.loads(capabilities())["backends"].get(runtime, {})
     return str(found.get("version", ""))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say: reading it tells why
+        return False
 
 
 def _check_threads(threads: int) -> None:

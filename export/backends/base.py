@@ -69,8 +69,11 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, folder: Path, threads: int) -> Engine:
-        """What `build` has just left in `folder`, for the gate: it has no manifest yet, and is trusted as one's own."""
+    def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
+        """What `build` has just left in `folder`, for the gate: it has no manifest yet, and is trusted as one's own.
+
+        request: the one that it was built by.
+        """
         ...
 
 

@@ -40,7 +40,7 @@ class OnnxRuntime:
         write_graph(graph, contract, folder)
         return Built((ENGINE_FILE,), _versions("onnxruntime"))
 
-    def load(self, folder: Path, threads: int) -> Engine:
+    def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
         """The engine."""
         return Engine.from_onnx(folder / ENGINE_FILE, threads)
 

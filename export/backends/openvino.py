@@ -53,7 +53,7 @@ class OpenVino:
         except PackageNotFoundError:  # a library without its Python package
             return Built((ENGINE_FILE,))
 
-    def load(self, folder: Path, threads: int) -> Engine:
+    def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
         """The engine."""
         return Engine.from_onnx(folder / ENGINE_FILE, threads, self.name)
 

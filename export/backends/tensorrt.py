@@ -66,9 +66,11 @@ class TensorRt:
         }
         return Built((PLAN_FILE, CONTRACT_FILE), {module.__name__: str(module.__version__)}, tuple(result.log), facts)
 
-    def load(self, folder: Path, threads: int) -> Engine:
+    def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
         """The engine."""
-        return Engine.from_plan(folder, self.name, threads)
+        if request is None:
+            return Engine.from_plan(folder, self.name, threads)
+        return Engine.from_plan(folder, self.name, threads, request.version_compatible, request.dla_core)
 
 
 def backend(runtime: str) -> TensorRt:

@@ -107,5 +107,14 @@ def test_four_files_and_the_library_are_enough_for_python(library: Path, app: Pa
     cleared = {name: value for name, value in os.environ.items() if name not in ("SIGNEDGE_LIBRARY", "PYTHONPATH")}
     done = subprocess.run([sys.executable, "-c", code], cwd=app, capture_output=True, text=True, env=cleared)
     assert done.returncode == 0, done.stderr
+    plan = app / "plan"
+    plan.mkdir()
+    (plan / "manifest.json").write_text('{"runtime": "tensorrt"}')
+    code = (  # an editable install would find what is not in the folder
+        "import sys\nsys.meta_path = [item for item in sys.meta_path if 'editable' not in str(item).lower()]\n"
+        "from runtime import Model\nModel('plan', trust=True)"
+    )
+    refused = subprocess.run([sys.executable, "-c", code], cwd=app, capture_output=True, text=True, env=cleared)
+    assert "put all of runtime/ beside binding.py" in refused.stderr.splitlines()[-1]
     gloss, *modules = done.stdout.split()
     assert gloss == "GREEN" and not {"typer", "rich", "onnxruntime", "av", "pydantic"} & set(modules)

@@ -17,8 +17,9 @@ import typer
 from test_engine import CONTRACT, write_engine
 
 from runtime import cli, trust
+from runtime.binding import LibraryError, Model
 from runtime.contract import Contract
-from runtime.engine import CONTRACT_FILE, ENGINE_FILE, MANIFEST, PLAN_FILE, Engine, demand_trust, read_manifest
+from runtime.engine import CONTRACT_FILE, ENGINE_FILE, MANIFEST, PLAN_FILE, Engine, admit, read_manifest
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_bytes
 
@@ -160,7 +161,7 @@ def test_a_foreign_plan_is_refused_before_it_is_read_even_if_it_is_trusted(
     facts = {
         "module": "tensorrt_rtx", "version": version, "os": platform.system().lower(), "machine": platform.machine(),
         "gpu": "", "compute_capability": "", "sms": "", "version_compatible": False, "hardware_compatible": "",
-        "compute_capabilities": ["1.0"],
+        "compute_capabilities": ["1.0"], "dla_core": None,
     }  # fmt: skip
     plan = b"vtrt" + bytes(20) + bytes(int(part) for part in version.split(".")[:4])
     folder = write_plan(tmp_path / "engine", plan=plan, plan_facts=facts)
@@ -174,14 +175,29 @@ def test_a_foreign_plan_is_refused_before_it_is_read_even_if_it_is_trusted(
             Engine.open(folder, trust=True)
 
 
-def test_a_plan_of_ones_own_needs_no_word_of_trust(tmp_path: Path) -> None:
-    folder = write_plan(tmp_path / "engine")
+def test_a_plan_of_ones_own_needs_no_word_of_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("tensorrt_rtx")
+    from runtime.trt import cuda, run
+
+    asked: list[Any] = []
+    monkeypatch.setattr(cuda, "gpu", lambda: cuda.Gpu("Stand-in", "8.9", 8, "13.0"))
+    monkeypatch.setattr(run, "Runner", lambda *given: asked.append(given))
+    facts = {
+        "module": "tensorrt_rtx", "version": str(module.__version__), "os": platform.system().lower(),
+        "machine": platform.machine().lower(), "gpu": "", "compute_capability": "", "sms": "",
+        "version_compatible": False, "hardware_compatible": "", "compute_capabilities": ["8.9"], "dla_core": 1,
+    }  # fmt: skip
+    plan = b"vtrt" + bytes(20) + bytes(int(part) for part in module.__version__.split(".")[:4])
+    folder = write_plan(tmp_path / "engine", plan=plan, plan_facts=facts)
+    with pytest.raises(Refused, match="not signed"):
+        Engine.open(folder)
     rewrite(folder, trust.sign(read_manifest(folder)))
-    assert demand_trust(folder, None, False).own
+    assert Engine.open(folder).signed.own
+    assert asked == [(plan, module, False, 1)]  # the core and the host's code are the manifest's to say
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / PLAN_FILE).write_bytes(b"another plan")
     with pytest.raises(BadInput, match="its hash differs"):
-        demand_trust(folder, None, False)
+        Engine.open(folder)
     manifest["files"][PLAN_FILE] = sha256_bytes(b"another plan")
     rewrite(folder, manifest)
     with pytest.raises(Refused, match="changed after it was signed"):
@@ -209,10 +225,30 @@ def test_an_onnx_engine_is_data_and_its_signature_is_told(tmp_path: Path) -> Non
 def test_data_handed_to_a_runtime_of_code_is_code(tmp_path: Path, bare: bool) -> None:
     folder = write_engine(tmp_path / "engine")
     given = folder / ENGINE_FILE if bare else folder
-    assert not demand_trust(given, "openvino", False).own
-    with pytest.raises(Refused, match="--trust"):
-        demand_trust(given, "tensorrt", False)
-    assert not demand_trust(given, "tensorrt", True).own
+    assert not admit(given, "openvino").signed.own
+    for opens in (admit, lambda path, backend: Model(path, backend=backend)):
+        with pytest.raises(Refused, match="--trust"):
+            opens(given, "tensorrt")
+    assert not admit(given, "tensorrt", trust=True).signed.own
+
+
+def test_the_binding_refuses_what_engines_refuse(tmp_path: Path, library_in_use: None) -> None:
+    folder = write_plan(tmp_path / "engine", runtime="tensorrt")
+    with pytest.raises(Refused, match=r"code, which would run with your rights.*not signed"):
+        Model(folder)
+    with pytest.raises(BadInput, match="does not say for which GPU"):
+        Model(folder, trust=True)
+    rewrite(folder, {**read_manifest(folder), "chain": {}})
+    with pytest.raises(BadInput, match="another engine than"):
+        Model(folder, trust=True)
+    with pytest.raises(LibraryError, match="protobuf parsing failed"):
+        Model(folder, backend="onnxruntime")  # which reads it as data
+
+
+def test_the_run_command_verifies_the_chain(tmp_path: Path, library_in_use: None) -> None:
+    folder = write_engine(tmp_path / "engine", chain={"onnx": "0" * 64, "engine": "1" * 64})
+    with pytest.raises(BadInput, match="another engine than"):
+        typer.main.get_command(cli.app).main([str(folder), "video.mp4"], standalone_mode=False)
 
 
 def test_the_run_command_refuses_a_strangers_plan(tmp_path: Path) -> None:
