@@ -52,7 +52,7 @@ class GraphView:
             for name in dict.fromkeys(read_names(node)):
                 self.users.setdefault(name, []).append(node)
         self._used |= set(self.constants) | set(self.maker) | set(self.users) | set(self.inputs)
-        self._used |= {node.name for node in self.graph.node}
+        self._used |= {name for node in self.graph.node for name in (node.name, *_inner_names(node))}
 
     @property
     def graph(self) -> GraphProto:
@@ -202,6 +202,14 @@ def subgraphs(node: NodeProto) -> list[GraphProto]:
     return [graph for item in node.attribute for graph in ([item.g] if item.HasField("g") else item.graphs)]
 
 
+def _inner_names(node: NodeProto) -> Iterator[str]:
+    """Names that the subgraphs of a node give to what they make: ONNX lets none of them be taken outside."""
+    for inner in subgraphs(node):
+        yield from (item.name for item in (*inner.input, *inner.initializer))
+        for item in inner.node:
+            yield from (item.name, *item.output, *_inner_names(item))
+
+
 def attributes(node: NodeProto) -> dict[str, Any]:
     """Attributes of a node as Python values (tensors as TensorProto, texts as str)."""
     from onnx import helper
@@ -211,11 +219,18 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Give every node a unique name, since people are told of nodes by name."""
+    """Give every node a unique name, since people are told of nodes by name. The first of a name keeps it."""
+    taken = {node.name for node in model.graph.node}
     seen: set[str] = set()
     for index, node in enumerate(model.graph.node):
         if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
+            stem = name = f"{node.op_type}_{index}"
+            number = 0
+            while name in taken:
+                number += 1
+                name = f"{stem}_{number}"
+            node.name = name
+            taken.add(name)
         seen.add(node.name)
 
 

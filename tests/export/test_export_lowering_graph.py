@@ -84,6 +84,23 @@ def test_names_are_fresh_and_unique(model: onnx.ModelProto) -> None:
     assert len({node.name for node in model.graph.node}) == 4
 
 
+def test_a_name_that_was_given_stays_with_its_node(model: onnx.ModelProto) -> None:
+    for node, name in zip(model.graph.node, ("Relu_1", "", "MatMul_2", ""), strict=True):
+        node.name = name
+    name_nodes(model)
+    assert [node.name for node in model.graph.node] == ["Relu_1", "Relu_1_1", "MatMul_2", "Add_3"]
+
+
+def test_a_name_inside_a_body_is_not_fresh(model: onnx.ModelProto) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Add", ["a", "a"], ["inside"], "adding")], "body", [],
+        [helper.make_tensor_value_info("inside", TensorProto.FLOAT, [None, None, 4])],
+    )  # fmt: skip
+    model.graph.node.append(helper.make_node("If", ["b"], ["c"], then_branch=body, else_branch=body))
+    view = GraphView(model)
+    assert view.fresh("inside") == "inside_1" and view.fresh("adding") == "adding_1"
+
+
 def test_what_nothing_reads_is_dropped(model: onnx.ModelProto) -> None:
     view = GraphView(model)
     view.constant("unused", np.zeros(3))
