@@ -34,6 +34,12 @@ GUARDS = {
     "ILayer.precision": "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
     "ILayer.set_output_type": "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
 }
+# What the files that are given a module call things that are not of it.
+OTHERS = {
+    "_addresses", "_graphs", "_seen", "_stream", "capability", "counts", "entry", "header", "item", "key", "line",
+    "lines", "listings", "logger", "missing", "name", "place", "plain", "remedy", "request", "row", "self", "setting",
+    "text", "value", "wanted", "x",
+}  # fmt: skip
 FILE_GUARDS = {"run.py": "IExecutionContext.execute_async_v3"}
 
 
@@ -95,6 +101,42 @@ def test_a_name_is_in_every_version_that_may_get_to_it(name: str, file: str) -> 
     reached = versions(guard) if guard else set(LISTS["versions"])
     assert versions(name), f"{name}: no version has it"
     assert reached <= versions(name), f"{name} is not in {sorted(reached - versions(name))}"
+
+
+def receivers(path: Path) -> Iterator[tuple[str, int]]:
+    """(variable or field of self, line) of what a file takes attributes of, but for what it imports and constants."""
+    tree = ast.parse(path.read_text())
+    imported = {item.asname or item.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+                for item in node.names}  # fmt: skip
+    for node in ast.walk(tree):
+        value = node.value if isinstance(node, ast.Attribute) else None
+        field = ""
+        while isinstance(value, ast.Attribute | ast.Subscript | ast.Call):
+            field = value.attr if isinstance(value, ast.Attribute) else field
+            value = value.func if isinstance(value, ast.Call) else value.value
+        if isinstance(value, ast.Name) and value.id not in imported and value.id.lower() == value.id:
+            yield (field if value.id == "self" and field else value.id), value.lineno
+
+
+@pytest.mark.parametrize("file", ["build.py", "inspect.py", "module.py", "run.py"])
+def test_no_object_of_the_module_goes_by_a_name_that_is_not_looked_at(file: str) -> None:
+    """A new variable is either one of OWNERS, so that what is taken from it is looked up, or one of OTHERS."""
+    (path,) = (path for path in SOURCES if path.name == file)
+    known = {*OWNERS, *OTHERS, "trt", "_trt", "str", "dict"}
+    assert not [(name, line) for name, line in receivers(path) if name not in known]
+
+
+def test_flags_that_are_set_by_name_are_those_that_were_asked_for() -> None:
+    (path,) = (path for path in SOURCES if path.name == "build.py")
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    settings = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "Setting"]
+    flags = 0
+    for setting in settings:
+        *_, needs, apply = setting.args
+        if isinstance(apply, ast.Call):  # _flag("FP16")
+            flags += 1
+            assert [f"BuilderFlag.{ast.literal_eval(apply.args[0])}"] == list(ast.literal_eval(needs))
+    assert flags >= 4
 
 
 def test_all_that_is_asked_for_by_name_exists_somewhere() -> None:
