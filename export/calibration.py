@@ -120,20 +120,23 @@ def observe(
     names = [output.name for output in session.get_outputs() if output.name.startswith("observe:")]
     lows, highs = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in sampled}
+    unknown: set[str] = set()
     seen = 0
     for x in clips:
         seen += 1
         for name, value in zip(names, session.run(names, {INPUT: x}), strict=True):
             _, what, tensor = name.split(":", 2)
             if what == "low":
-                lows[tensor] = float(np.minimum(lows[tensor], value))  # unlike min, it passes NaN on
+                lows[tensor] = min(lows[tensor], float(value))
             elif what == "high":
-                highs[tensor] = float(np.maximum(highs[tensor], value))
+                highs[tensor] = max(highs[tensor], float(value))
+            elif what == "unknown":
+                unknown.update([tensor] if value else [])
             else:
                 samples[tensor].append(value)
     if not seen:
         raise BadInput("calibration got no clips")
-    found = {name: (lows[name], highs[name]) for name in tensors}
+    found = {name: (np.nan, np.nan) if name in unknown else (lows[name], highs[name]) for name in tensors}
     return found, {name: np.concatenate(values) for name, values in samples.items()}
 
 
@@ -147,7 +150,10 @@ def clipped(name: str, sample: np.ndarray, seen: Range, method: str) -> Range:
 
 
 def _observed(model: ModelProto, tensors: Sequence[str], sampled: set[str]) -> ModelProto:
-    """A copy of the model with outputs `observe:low|high:TENSOR`, and `observe:some:TENSOR` for those sampled."""
+    """A copy of the model with outputs `observe:low|high|unknown:TENSOR`, and `observe:some:TENSOR` for those sampled.
+
+    `unknown` says whether a value is NaN: the smallest and largest value may pass over it.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -159,10 +165,14 @@ def _observed(model: ModelProto, tensors: Sequence[str], sampled: set[str]) -> M
         graph.initializer.append(numpy_helper.from_array(np.array([value], dtype=np.int64), f"observe.{name}"))
     every = [f"observe.{name}" for name in ("begin", "end", "axis", "stride")]
     for tensor in tensors:
-        low, high, flat, some = (f"observe:{what}:{tensor}" for what in ("low", "high", "flat", "some"))
+        parts = ("low", "high", "nan", "one", "unknown", "flat", "some")
+        low, high, nan, one, unknown, flat, some = (f"observe:{part}:{tensor}" for part in parts)
         graph.node.append(helper.make_node("ReduceMin", [tensor], [low], keepdims=0))
         graph.node.append(helper.make_node("ReduceMax", [tensor], [high], keepdims=0))
-        given = [low, high]
+        graph.node.append(helper.make_node("IsNaN", [tensor], [nan]))
+        graph.node.append(helper.make_node("Cast", [nan], [one], to=TensorProto.FLOAT))
+        graph.node.append(helper.make_node("ReduceMax", [one], [unknown], keepdims=0))
+        given = [low, high, unknown]
         if tensor in sampled:
             graph.node.append(helper.make_node("Reshape", [tensor, "observe.flat"], [flat]))
             graph.node.append(helper.make_node("Slice", [flat, *every], [some]))

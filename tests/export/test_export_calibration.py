@@ -75,10 +75,19 @@ def test_ranges_are_those_of_the_tensors(exported: ExportReport, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_one_value_that_is_not_finite_is_seen(
+    strange: float, place: int, exported: ExportReport, tmp_path: Path
+) -> None:
+    clips = [np.zeros((1, 8, 3, 8, 8), np.float32) for _ in range(2)]
+    clips[0].reshape(-1)[place] = strange
+    with pytest.raises(BadInput, match="tensor input is not finite"):
+        ranges(read_model(exported.path), ["input"], clips, "minmax", tmp_path)
+
+
 def test_bad_requests_are_told(exported: ExportReport, tmp_path: Path) -> None:
-    model, clip = read_model(exported.path), np.full((1, 8, 3, 8, 8), np.nan, np.float32)
-    with pytest.raises(BadInput, match="not finite"):
-        ranges(model, ["input"], [clip], "minmax", tmp_path)
+    model, clip = read_model(exported.path), np.zeros((1, 8, 3, 8, 8), np.float32)
     with pytest.raises(BadInput, match="no clips"):
         ranges(model, ["input"], [], "minmax", tmp_path)
     with pytest.raises(BadInput, match="no calibration method 'magic'"):
