@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from export.calibration import Range
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes
 
 PRECISIONS = ("fp32", "fp16", "int8")
-FORMAT = 1
 DIGITS = 9  # significant digits of a stored bound: enough to give back any float32 exactly
 
 
@@ -28,7 +25,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """The precision of a graph, by names of nodes and tensors, so that it outlives the file it was made from.
+    """The precision of a graph, by names of its nodes and tensors.
 
     assignment: node -> precision; a node that is not named computes in fp32. ranges: tensor -> (low, high) with
     low <= 0 <= high, for every tensor that is stored in eight bits; its scale follows from nothing else. What only
@@ -56,34 +53,13 @@ class PrecisionPlan:
         """Number of nodes of a precision."""
         return list(self.assignment.values()).count(precision)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON knows it, for a manifest."""
-        return {
-            "format": FORMAT,
-            "assignment": dict(sorted(self.assignment.items())),
-            "ranges": {name: [_stored(low), _stored(high)] for name, (low, high) in sorted(self.ranges.items())},
-            "decisions": [dataclasses.asdict(item) for item in self.decisions],
-            "weight_bits": self.weight_bits,
-        }
-
-    @staticmethod
-    def from_dict(told: dict[str, Any]) -> PrecisionPlan:
-        """The plan that `as_dict` told. Raises `BadInput` for what is none."""
-        try:
-            if told["format"] != FORMAT:
-                raise BadInput(f"a precision plan has format {told['format']}; this version reads format {FORMAT}")
-            return PrecisionPlan(
-                assignment={str(name): str(value) for name, value in told["assignment"].items()},
-                ranges={str(name): (float(low), float(high)) for name, (low, high) in told["ranges"].items()},
-                decisions=[Decision(**item) for item in told["decisions"]],
-                weight_bits=int(told["weight_bits"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadInput(f"not a precision plan: {type(error).__name__}: {error}") from error
-
     def hash(self) -> str:
         """SHA-256 of what decides the written graph: assignment, ranges and bits; not of the reasons."""
-        facts = {name: value for name, value in self.as_dict().items() if name != "decisions"}
+        facts = {
+            "assignment": self.assignment,
+            "ranges": {name: [_stored(low), _stored(high)] for name, (low, high) in self.ranges.items()},
+            "weight_bits": self.weight_bits,
+        }
         return sha256_bytes(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
 
 

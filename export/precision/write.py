@@ -30,7 +30,8 @@ def write(model: ModelProto, plan: PrecisionPlan, flavour: str) -> ModelProto:
 
     The input and the output stay float32; metadata is kept; equal arguments give equal bytes. Where fp16 and int8 meet
     in one plan, scales are float16, the opset rises to 19, and no tensor of floats has two types, as strongly typed
-    runtimes want it. Raises `BadInput` if the plan names nodes that the graph lacks or lacks a range that it needs.
+    runtimes want it. Raises `BadInput` if the plan names nodes that the graph lacks, lacks a range that it needs, moves
+    in eight bits what has no one scale, or puts fp16 beside int8 in a graph of an opset before 18.
     """
     import onnx
 
@@ -73,8 +74,16 @@ class _Writer:
         del graph.node[:]
         graph.node.extend(nodes)
         if self.half and "int8" in self.plan.assignment.values():
-            view.set_opset(max(view.opset, FLOAT16_SCALES))
+            self._raise_opset()
         view.drop_unused()
+
+    def _raise_opset(self) -> None:
+        """To the first version with scales in float16. What version 19 changed reads the forms of 18 as they were."""
+        if self.view.opset < FLOAT16_SCALES - 1:
+            raise BadInput(
+                f"fp16 beside int8 needs a graph of opset {FLOAT16_SCALES - 1} at least; this one has {self.view.opset}"
+            )
+        self.view.set_opset(max(self.view.opset, FLOAT16_SCALES))
 
     # Nodes.
 
@@ -86,13 +95,14 @@ class _Writer:
         form = self.around if precision == "int8" else precision
         new = _copy(node)
         through = self.placement.reads(node)
+        layer = precision == "int8" and node.op_type in PRODUCTS and self.view.weighted(node)
         for index, follows in float_inputs(node, self.view):
             name = node.input[index]
-            if precision == "int8" and node.op_type in PRODUCTS and self.view.is_constant(name):
+            if layer and index and self.view.is_constant(name):
                 continue  # of these, see _weights
             wanted = form if follows else "fp32"
             new.input[index] = self._through_pair(name, wanted) if name in through else self._float(name, wanted)
-        if precision == "int8" and node.op_type in PRODUCTS and self.view.weighted(node):
+        if layer:
             self._weights(node, new, form)
         if subgraphs(node):
             for name in read_names(node):
@@ -115,6 +125,11 @@ class _Writer:
 
     def _move(self, node: NodeProto) -> None:
         """Let a node move integers."""
+        sources = dict.fromkeys(self.placement.root(name) for name in moved(node))
+        fixed = any(self.view.is_constant(name) or self.view.dtype(name) != FLOAT for name in moved(node))
+        if fixed or len(sources) > 1:
+            what = "constants or integers" if fixed else f"tensors of different scales ({', '.join(sources)})"
+            raise BadInput(f"the precision plan moves {what} in eight bits at node {node.name} ({node.op_type})")
         if pieces(node):
             self._pool(node)
             return
@@ -157,7 +172,7 @@ class _Writer:
         axis = channel_axis(node) % values.ndim
         bias_name = node.input[2] if len(node.input) > 2 else ""
         bias = self.view.value(bias_name) if bias_name else None
-        whole = bias is not None and self.flavour.bias == "int32"
+        whole = bias is not None and self._whole_bias(node, bias, form)
         least = scales.least_for_bias(bias, input_scale) if whole and bias is not None else 0.0
         integers, weight_scales = scales.weight(values, axis, self.plan.weight_bits, floats, least)
         stem = node.input[1]
@@ -175,10 +190,15 @@ class _Writer:
         elif bias_name:
             new.input[2] = self._float(bias_name, form)
 
+    def _whole_bias(self, node: NodeProto, bias: np.ndarray, form: str) -> bool:
+        """Whether a bias becomes integers: one number a channel of the weight, in float32 (halves lose its unit)."""
+        channels = self.view.constants[node.input[1]].dims[channel_axis(node)]
+        return self.flavour.bias == "int32" and form == "fp32" and bias.shape == (channels,)
+
     # Forms of a tensor.
 
     def _float(self, tensor: str, form: str) -> str:
-        """The tensor in floats, rounded to eight bits only if it has no other form."""
+        """The tensor in floats, rounded to eight bits only if it has no other form. In fp32 it bears its own name."""
         if (tensor, form) in self.forms:
             return self.forms[tensor, form]
         if self.view.is_constant(tensor):
@@ -187,10 +207,10 @@ class _Writer:
             value = self.view.value(tensor)
             assert value is not None
             made = self._constant(f"{tensor}.fp16", value.astype(np.float16))
-        elif (tensor, "raw") in self.forms or (tensor, "eight") in self.forms:
-            made = self._from_eight(tensor, form)
         else:
-            other = self.forms[tensor, "fp16" if form == "fp32" else "fp32"]
+            other = self.forms.get((tensor, "fp16" if form == "fp32" else "fp32"))
+            if other is None:
+                return self._from_eight(tensor, form)
             made = tensor if form == "fp32" else self.view.fresh(f"{tensor}.fp16")
             self._add("Cast", [other], made, named=True, to=FLOAT if form == "fp32" else FLOAT16)
         self.forms[tensor, form] = made
@@ -207,13 +227,11 @@ class _Writer:
     def _from_eight(self, tensor: str, form: str) -> str:
         if (tensor, f"dq {form}") not in self.forms:
             scale, zero = self._scale_names(tensor, form)
-            name = f"{tensor}.dq" if form == "fp32" else f"{tensor}.dq16"
-            if form == "fp32" and ((tensor, "raw") in self.forms) and (tensor, "fp32") not in self.forms:
-                self._add("DequantizeLinear", [self._eight(tensor), scale, zero], tensor, named=True)
-                name = tensor
-            else:
-                name = self._add("DequantizeLinear", [self._eight(tensor), scale, zero], name)
-            self.forms[tensor, f"dq {form}"] = name
+            only = not {(tensor, "fp32"), (tensor, "fp16")} & self.forms.keys()  # then these are the tensor's floats
+            own = only and form == "fp32"
+            name = tensor if own else f"{tensor}.dq" if form == "fp32" else f"{tensor}.dq16"
+            read = [self._eight(tensor), scale, zero]
+            self.forms[tensor, f"dq {form}"] = self._add("DequantizeLinear", read, name, named=own)
         return self.forms[tensor, f"dq {form}"]
 
     def _eight(self, tensor: str) -> str:
