@@ -84,9 +84,7 @@ def bench(
 
 
 def check_target(target: str) -> None:
-    """Raise `BadInput` for an unknown target and `Refused` for one that this machine cannot be."""
-    wanted, machine = profile.load(target), detect().machine
-    if machine not in wanted.machines:
-        raise Refused(
-            f"target '{target}' is a machine of {' or '.join(wanted.machines)}, this one is {machine}: measure there"
-        )
+    """Raise `BadInput` for an unknown target and `Refused` for one that this machine is not."""
+    if not profile.resolve(target).at_hand:
+        mine = ", ".join(item.name for item in profile.here()) or f"no known target ({detect().machine})"
+        raise Refused(f"this machine is not {target}, it is {mine}: measure there")

@@ -47,6 +47,7 @@ def list_targets(as_json: bool = _json) -> None:
             cells = [_short(item, name) for name in ("memory", "bandwidth", "fp32_peak", "fp16_peak", "int8_peak")]
             print(f"{_row(item.name, cells)}  {' '.join(words)}")
     print("\npeaks: dense, TFLOPS and TOPS; -: not known or not fixed. Sources: signedge devices show NAME")
+    print("software: JetPack, or what runs engines; the first is taken, NAME@SOFTWARE takes another: jetson@7.2")
 
 
 @app.command()
@@ -141,7 +142,7 @@ def _described(item: Profile, chosen: Software) -> List[str]:
         "int8": f"{item.int8_flavour}, weights of {8 if item.int8_exact else 7} bits" * ("int8" in item.precisions),
         "compute capability": f"{item.compute_capability}  {sources.mark(item.chip_source)}" if item.sms else "",
         "SMs": f"{item.sms}  {sources.mark(item.chip_source)}" if item.sms else "",
-        "engines": "built by this version on such a machine" if item.buildable else item.why_not,
+        "engines": f"signedge engine MODEL --target {item.name}: made on such a machine, elsewhere a bundle for it",
     }
     lines = [*_table(head), "", "figures (peaks are dense, of GPU or CPU alone)"]
     lines += _table({f"  {name}": _figure(figure, item.doubts(name), sources) for name, figure in item.figures.items()})

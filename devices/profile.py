@@ -93,14 +93,10 @@ def profile_names() -> List[str]:
 
 
 def load(name: str) -> Profile:
-    """The profile of target `name`; for a family its default member, under the family's name and fitting any member.
+    """The profile of target `name`, which is no family: those are for `resolve`.
 
     Raises `BadInput` naming the known targets.
     """
-    if name in families():
-        family = families()[name]
-        shared = {"name": name, "description": family.description, "host_flags": (), "known_as": (), "soc": ""}
-        return load(family.default).model_copy(update=shared)
     if name not in profile_names():
         raise BadInput(f"no target '{name}'; known targets: {', '.join(names())}")
     return parse(FOLDER / f"{name}.toml")
@@ -160,11 +156,11 @@ def resolve(name: str, root: Path = Path("/")) -> Resolved:
     wanted, _, key = name.partition("@")
     machine = _Machine(root)
     said: List[str] = []
-    profile, present = load(wanted), False
     if wanted in families():
         profile, present, said = _member(families()[wanted], machine)
-    elif machine.is_a(profile):
-        present = True
+    else:
+        profile = load(wanted)
+        present = machine.is_a(profile)
     row, words, fits = _chosen(profile, key, machine.board if present else None)
     if wanted in families() and not present:
         said.append(
@@ -232,7 +228,7 @@ def _member(family: Family, machine: _Machine) -> Tuple[Profile, bool, List[str]
     fitting = [item for item in members if machine.is_a(item)]
     if fitting:
         return max(fitting, key=lambda item: item.int8_exact), True, []
-    nearest = min(members, key=lambda item: item.int8_exact)
+    nearest = min(members, key=lambda item: item.int8_exact).model_copy(update={"host_flags": ()})
     return nearest, True, [f"this CPU has neither AVX2 nor VNNI; {nearest.name} is the nearest target, slower here"]
 
 

@@ -129,25 +129,11 @@ class Profile(_Part):
     int8_flavour: str = Field(pattern="^(U8S8|S8S8)$")  # types of activations and weights in Q/DQ that are fast there
     int8_exact: bool = True  # false: sums of 8-bit products saturate, weights keep 7 bits
     int8_flags: Tuple[str, ...] = ()  # CPU flags of which one is needed for exact 8-bit sums
-    max_opset: int = 20  # one ceiling for all: newer opsets bring fused ops that other runtimes cannot read
     software: Tuple[Software, ...] = Field(min_length=1)  # the first is taken where none is chosen or at hand
     notes: Tuple[str, ...] = ()
-    buildable: bool = False  # whether this version can build an engine for it on such a machine
-
-    @property
-    def runtime(self) -> str:
-        return self.software[0].runtime
-
-    @property
-    def why_not(self) -> str:
-        """The reason, where it is not buildable."""
-        if self.buildable:
-            return ""
-        what = "TensorRT engines are" if self.kind == "gpu" else f"engines for {self.machines[0]} are"
-        return f"this version builds engines for the CPU only (x86-64); {what} not built yet"
 
     def runs_on(self, host: Host) -> bool:
-        """Whether `host` is a CPU of this kind. For GPUs ask `here`: a CPU does not tell them."""
+        """Whether `host` is a CPU of this kind. For GPUs ask `devices.profile.here`: a CPU does not tell them."""
         if self.kind != "cpu" or host.machine not in self.machines:
             return False
         fits = not self.host_flags or bool(set(self.host_flags) & set(host.flags))

@@ -30,20 +30,14 @@ class TensorRt:
 
     def available(self, profile: Profile) -> Availability:
         """Whether the module, a driver and a GPU such as the target's are here."""
-        from runtime.trt import cuda
-
+        other = _no_such_gpu(profile)
+        if other and self.name not in BUILDS_ANYWHERE:
+            there = "TensorRT builds only on a machine with the target's GPU, where a bundle does it"
+            return Availability(False, False, f"{there}; here: {other}")
         if find_spec(MODULES[self.name]) is None:
             extra = f"pip install 'signedge[{EXTRAS[self.name]}]'"
             return Availability(False, False, f"{MODULES[self.name]} is not installed: {extra}")
-        try:
-            gpu = cuda.gpu()
-        except Refused as error:
-            return Availability(self.name in BUILDS_ANYWHERE, False, str(error))
-        if gpu.compute_capability != profile.compute_capability:
-            found = f"{gpu.name} of compute capability {gpu.compute_capability}"
-            other = f"{profile.name} has compute capability {profile.compute_capability}, here is {found}"
-            return Availability(self.name in BUILDS_ANYWHERE, False, other)
-        return Availability(True, True)
+        return Availability(True, not other, other)
 
     def build(
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
@@ -71,6 +65,20 @@ class TensorRt:
         if request is None:
             return Engine.from_plan(folder, self.name, threads)
         return Engine.from_plan(folder, self.name, threads, request.version_compatible, request.dla_core)
+
+
+def _no_such_gpu(profile: Profile) -> str:
+    """Why plans for `profile` cannot be run here; "" where they can."""
+    from runtime.trt import cuda
+
+    try:
+        gpu = cuda.gpu()
+    except (Refused, RuntimeError) as error:
+        return str(error)
+    if gpu.compute_capability == profile.compute_capability:
+        return ""
+    found = f"{gpu.name} of compute capability {gpu.compute_capability}"
+    return f"{profile.name} has compute capability {profile.compute_capability}, this is {found}"
 
 
 def backend(runtime: str) -> TensorRt:

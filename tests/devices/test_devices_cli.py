@@ -60,6 +60,7 @@ def test_every_target_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]
     profile, software, *_ = profiles.resolve(name)
     status, out, _ = run(capsys, "show", name)
     assert status == 0 and out.startswith("name ") and f"* {software.key} " in out
+    assert "not built yet" not in out and f"signedge engine MODEL --target {profile.name}:" in out
     assert all(f"  {figure} " in out for figure in profile.figures)
 
 

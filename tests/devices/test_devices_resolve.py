@@ -13,6 +13,7 @@ from device_files import BOARDS, board, written
 
 from devices import jetson, nvidia
 from devices import profile as profiles
+from devices.host import Host
 from runtime.errors import BadInput, Refused
 
 
@@ -128,6 +129,9 @@ def test_x86_cpu_is_the_cpu_at_hand(tmp_path: Path, flags: str, name: str, prese
     found = profiles.resolve("x86-cpu", written(tmp_path, {"proc/cpuinfo": f"model name : CPU\n{flags}\n"}))
     assert (found.profile.name, found.at_hand, found.software.runtime) == (name, present, "onnxruntime")
     assert bool(found.said) == ("avx2" not in flags)  # the nearest target, or the default: said
+    if present:  # what stands for a machine runs on it
+        host = Host("CPU", "x86_64", 1, tuple(flags.split()[2:]), None, "Linux")
+        assert found.profile.runs_on(host)
 
 
 def test_raspberry_pi_is_recognised_by_its_board(tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ from runtime.contract import METADATA_KEY, Contract
 from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FACTS, PLAN_FILE, Engine
 from runtime.errors import BadInput
 from runtime.preprocess import prepare
+from runtime.trt import cuda
 
-X86 = profiles.load("x86-cpu")
+X86 = profiles.resolve("x86-cpu").profile
+ADA = profiles.load("rtx-4090")
 CLIP = colour_clip(["RED", "BLUE"], np.random.default_rng(0))
 
 
@@ -69,13 +71,27 @@ def test_what_is_missing_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch
     for name in ("onnxruntime", "openvino", "tensorrt"):
         monkeypatch.setattr(f"export.backends.{name}.find_spec", lambda module: None)
     monkeypatch.delenv("SIGNEDGE_OPENVINO_LIBRARY", raising=False)
+    monkeypatch.setattr(cuda, "gpu", lambda: cuda.Gpu("Stand-in", "8.9", 128, "13.0"))
     extras = {"onnxruntime": "export", "openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
     for name, extra in extras.items():
-        found = backend(name).available(X86)
+        found = backend(name).available(ADA if "tensorrt" in name else X86)
         assert not found.here and f"signedge[{extra}]" in found.why_not
     monkeypatch.setenv("SIGNEDGE_OPENVINO_LIBRARY", "libopenvino_c.so")
     monkeypatch.setenv(abi.LIBRARY_VARIABLE, str(tmp_path / "none.so"))
     assert "make library" in backend("openvino").available(X86).why_not
+
+
+def test_tensorrt_is_built_where_its_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be installed here could build nothing: that is not what is told."""
+    monkeypatch.setattr("export.backends.tensorrt.find_spec", lambda module: module == "tensorrt_rtx")
+    for gpu in (None, cuda.Gpu("Stand-in", "8.7", 8, "12.6")):
+        monkeypatch.setattr(cuda, "gpu", lambda gpu=gpu: gpu or cuda._call("nothing"))
+        monkeypatch.setattr(cuda, "_caller", [lambda name, *inputs: (100,)])
+        found = backend("tensorrt").available(ADA)
+        assert not found.builds and "only on a machine with the target's GPU, where a bundle" in found.why_not
+        assert "pip install" not in found.why_not
+        rtx = backend("tensorrt-rtx").available(ADA)
+        assert rtx.builds and not rtx.runs and rtx.why_not
 
 
 def test_an_engine_for_another_machine_is_built_but_not_run_here() -> None:
