@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.device.builders import _built_on
 from runtime.device.fitting import Needs, misfits, reads, require_fit, way
 from runtime.device.folder import GateClip
 from runtime.device.judging import judge, require
 from runtime.device.machine import Machine, look
 from runtime.device.timing import time_calls
 from runtime.errors import BadInput, CriterionFailed, Refused
+from runtime.trt import cuda
+from runtime.trt.build import BuildResult
 
 ORIN = Machine(
     architecture="aarch64", python="3.10.12", model="NVIDIA Jetson Orin Nano Developer Kit", l4t="36.4.3", jetpack="6",
@@ -153,3 +156,17 @@ def test_percentiles_need_samples() -> None:
     assert few["samples"] == 10 and len(calls) == 10 + few["warm_up"] and "p90_ms" not in few
     many = time_calls(lambda: None, seconds=60)
     assert many["samples"] == 2000 and many["min_ms"] <= many["median_ms"] <= many["p90_ms"] <= many["p99_ms"]
+
+
+def test_a_plan_of_old_trtexec_is_of_the_version_that_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans name their version since 8.6 alone: JetPack 4 and 5 have older."""
+    monkeypatch.setattr(cuda, "gpu", lambda: cuda.Gpu("Xavier", "7.2", 6, "11.4"))
+    for version, plan, told in (
+        ("8.2.1", b"ptrt" + bytes(60), "8.2.1"), ("8.5.2", b"ptrt" + bytes(60), "8.5.2"),
+        ("10.3.0", b"ftrt" + bytes(20) + bytes([10, 3, 0, 30]), "10.3.0.30"),
+    ):  # fmt: skip
+        machine = dataclasses.replace(ORIN, tensorrt={"trtexec": version})
+        found = _built_on("tensorrt", "trtexec", BuildResult(plan, [], [], b""), machine)
+        assert (found["version"], found["gpu"], found["sms"]) == (told, "Xavier", "6")
+    with pytest.raises(BadInput, match="not a TensorRT plan"):
+        _built_on("tensorrt", "trtexec", BuildResult(b"ptrt" + bytes(60), [], [], b""), machine)
