@@ -125,7 +125,7 @@ def tensorrt(
     built = Built(
         through=f"{made.built_by} on {machine.gpu}",
         contract=contract,
-        log_probs=lambda x: trtexec.log_probs(machine.trtexec, made.plan, x),
+        log_probs=lambda x: trtexec.log_probs(machine.trtexec, made.plan, x, dla_core=request.dla_core),
         what="",
         engine_file=PLAN_FILE,
         files={PLAN_FILE: made.plan, CONTRACT_FILE: (bundle / bundles.CONTRACT).read_bytes()},

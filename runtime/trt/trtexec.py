@@ -141,26 +141,31 @@ def build(
 
 
 def run_command(
-    trtexec: Place, plan: Place, source: Place, target: Place, shape: Sequence[int], name: str
-) -> List[str]:
+    trtexec: Place, plan: Place, source: Place, target: Place, shape: Sequence[int], name: str,
+    dla_core: Optional[int] = None,
+) -> List[str]:  # fmt: skip
     """The command that runs a plan once on the input in file `source` and writes its outputs to `target` as JSON."""
     return [
         str(trtexec), f"--loadEngine={plan}", f"--shapes={name}:{_by_x(shape)}", f"--loadInputs={name}:{source}",
         f"--exportOutput={target}", "--iterations=1", "--warmUp=0", "--duration=0",
+        *([] if dla_core is None else [f"--useDLACore={dla_core}"]),
     ]  # fmt: skip
 
 
-def log_probs(trtexec: Place, plan: bytes, x: np.ndarray, name: str = "input", output: str = "log_probs") -> np.ndarray:
+def log_probs(
+    trtexec: Place, plan: bytes, x: np.ndarray, name: str = "input", output: str = "log_probs",
+    dla_core: Optional[int] = None,
+) -> np.ndarray:  # fmt: skip
     """(B,T',...) float32 -> (B,N,K) float32 through trtexec, which loads the plan for each call and prints six digits.
 
-    Slow, and enough for the gate on a device without the Python module.
+    Slow, and enough for the gate on a device without the Python module. `dla_core` is that of the plan's request.
     """
     with tempfile.TemporaryDirectory(prefix="signedge-run-") as temporary:
         folder = Path(temporary)
         file, source, target = folder / "plan", folder / "input.bin", folder / "output.json"
         file.write_bytes(plan)
         source.write_bytes(np.ascontiguousarray(x, dtype="<f4").tobytes())
-        _ran(run_command(trtexec, file, source, target, x.shape, name), target)
+        _ran(run_command(trtexec, file, source, target, x.shape, name, dla_core), target)
         for entry in json.loads(target.read_text(encoding="utf-8")):
             if entry["name"] == output:
                 shape = [int(size) for size in entry["dimensions"].split("x")]

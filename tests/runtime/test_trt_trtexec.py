@@ -163,3 +163,9 @@ def test_a_machine_without_trtexec_is_told_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Refused, match="no trtexec here"):
         trtexec.find()
+
+
+def test_a_plan_of_dla_runs_on_the_core_that_is_named() -> None:
+    run = trtexec.run_command
+    assert "--useDLACore=1" in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", 1)
+    assert not [word for word in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input") if "DLA" in word]
