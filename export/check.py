@@ -16,7 +16,7 @@ from devices import dialect as dialects
 from devices.dialect import Dialect
 from devices.schema import PRECISIONS, Profile
 from export.graph import GraphView, known_sizes, name_nodes
-from export.lowering import Lowered, lower
+from export.lowering import Lowered, attempt, lower
 from export.rules import Finding, breaks, graph_findings
 from runtime.errors import BadInput
 
@@ -63,9 +63,10 @@ def check(
     named = _copied(model)
     if frames is not None:
         _fix_length(named, frames)
-    lowered, done = lower(named, dialect)
+    lowered, done, stuck = attempt(named, dialect)
     view = GraphView(lowered)
-    findings = _with_other_software(list(graph_findings(view, dialect)), named, profile, dialect)
+    findings = [_not_lowered(item, stuck) for item in graph_findings(view, dialect)]
+    findings = _with_other_software(findings, named, profile, dialect)
     findings += _precision(view, profile, dialect, precision)
     if dla:
         findings += _dla(view, profile, dialect, precision)
@@ -83,11 +84,23 @@ def _copied(model: ModelProto) -> ModelProto:
 
 
 def _fix_length(model: ModelProto, frames: int) -> None:
-    """Write the number of frames (and one clip) into the input, where the graph leaves them open."""
-    for axis, size in enumerate((1, frames)):
-        dim = model.graph.input[0].type.tensor_type.shape.dim[axis]
+    """Write the number of frames (and one clip) into the input (B,T',...), where the graph leaves them open."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
+    if len(dims) < 2:
+        raise BadInput(f"the graph has no input (clips, frames, ...) that an engine of {frames} frames could have")
+    for dim, size in zip(dims, (1, frames), strict=False):
         if not dim.HasField("dim_value"):
             dim.dim_value = size
+
+
+def _not_lowered(finding: Finding, stuck: dict[str, str]) -> Finding:
+    """A finding of the lowered graph: a lowering that it still names could not rewrite the node, so it is no remedy."""
+    if not finding.lowering:
+        return finding
+    reason = stuck.get(finding.node, "")
+    says = f"{finding.says}; it could not be rewritten{f': {reason}' if reason else ''}"
+    instead = "write the network without it" if finding.node else "export it anew in an older opset"
+    return dataclasses.replace(finding, says=says, remedy=instead, lowering="")
 
 
 def _with_other_software(
@@ -105,9 +118,7 @@ def _with_other_software(
 
 
 def _also(finding: Finding, remedy: str) -> Finding:
-    # A lowering still named here could not rewrite this node, so it is no remedy.
-    told = [] if finding.lowering else [finding.remedy]
-    return dataclasses.replace(finding, remedy="; or: ".join([*told, remedy]), lowering="")
+    return dataclasses.replace(finding, remedy=f"{finding.remedy}; or: {remedy}")
 
 
 def _note(node: str, op: str, rule: str, says: str) -> Finding:

@@ -39,6 +39,8 @@ def check(
     from export.check import summary
     from export.onnx_graph import read_model
 
+    if out is not None and out.is_dir():
+        raise BadInput(f"{out} is a folder; --out names a file")
     graph = read_model(model)
     contract, missing = _contract(graph)
     resolved = profiles.resolve(target)
@@ -93,8 +95,6 @@ def _write(graph: ModelProto, dialect: Dialect, contract: Contract | None, out: 
     lowered.metadata_props.extend(kept)
     entry = lowered.metadata_props.add()
     entry.key, entry.value = LOWERING_KEY, json.dumps(record, sort_keys=True)
-    if out.is_dir():
-        raise BadInput(f"{out} is a folder; --out names a file")
     with atomic_file(out) as temporary:
         temporary.write_bytes(lowered.SerializeToString(deterministic=True))
     lengths = ", ".join(str(item.frames) for item in differences)

@@ -53,23 +53,29 @@ def lower(model: ModelProto, dialect: Dialect) -> tuple[ModelProto, list[Lowered
 
     Only what needs it is touched; metadata stays. What no pass can rewrite is left as it is, for `check` to name.
     """
+    lowered, done, _ = attempt(model, dialect)
+    return lowered, done
+
+
+def attempt(model: ModelProto, dialect: Dialect) -> tuple[ModelProto, list[Lowered], dict[str, str]]:
+    """`lower`, and of each node that its pass could not rewrite (of the whole graph: "") the reason."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     name_nodes(copy)
     view = GraphView(copy)
-    done = _rewrite_nodes(view, dialect)
+    stuck: dict[str, str] = {}
+    done = _rewrite_nodes(view, dialect, stuck)
     if view.opset > dialect.max_opset:
-        done += _older_opset(view, dialect)
+        done += _older_opset(view, dialect, stuck)
     if done:
         view.drop_unused()
-    return copy, done
+    return copy, done, stuck
 
 
-def _rewrite_nodes(view: GraphView, dialect: Dialect) -> list[Lowered]:
+def _rewrite_nodes(view: GraphView, dialect: Dialect, stuck: dict[str, str]) -> list[Lowered]:
     done: list[Lowered] = []
-    stuck: set[str] = set()
     while True:
         findings = {item.node: item for item in graph_findings(view, dialect) if item.lowering and item.node}
         change: dict[int, Sequence[NodeProto]] = {}
@@ -82,14 +88,14 @@ def _rewrite_nodes(view: GraphView, dialect: Dialect) -> list[Lowered]:
             try:
                 change[index] = run(view, node)
                 done.append(Lowered(found.lowering, node.name, found.says))
-            except Refused:
-                stuck.add(node.name)
+            except Refused as error:
+                stuck[node.name] = str(error)
         if not change:
             return done
         view.rewrite(change)
 
 
-def _older_opset(view: GraphView, dialect: Dialect) -> list[Lowered]:
+def _older_opset(view: GraphView, dialect: Dialect, stuck: dict[str, str]) -> list[Lowered]:
     import onnx
 
     before = onnx.ModelProto()
@@ -97,9 +103,10 @@ def _older_opset(view: GraphView, dialect: Dialect) -> list[Lowered]:
     newest = view.opset
     try:
         changes = opset.downgrade(view, dialect.max_opset)
-    except Refused:
+    except Refused as error:
         view.model.CopyFrom(before)
         view.refresh()
+        stuck[""] = str(error)
         return []
     why = f"{dialect.name} reads opset {dialect.max_opset} at most"
     return [Lowered("opset", "", f"opset {newest} to {dialect.max_opset}: {why}")] + [
@@ -112,13 +119,14 @@ def prove(
 ) -> list[parity.Difference]:
     """Run both graphs in ONNX Runtime on the same clips of several lengths, and measure how far they are apart.
 
-    With a contract, the clips are plausible ones of the lengths `parity.FRAMES`; without, inputs are noise, of one clip
-    and several lengths where the graph leaves sizes open. Raises `CriterionFailed` naming the length where a graph
-    cannot run, gives another shape, or is further off than `tolerance`.
+    With a contract, the clips are plausible ones of the lengths `parity.FRAMES`, and three at once where the graph
+    leaves their number open; without, inputs are noise, of one clip and several lengths where it leaves sizes open.
+    Raises `CriterionFailed` naming the length where a graph cannot run, gives another shape, or is further off than
+    `tolerance`.
     """
     sessions = [_session(model) for model in (before, after)]
     found = []
-    for frames, inputs in _cases(before, contract):
+    for frames, clips, inputs in _cases(before, contract):
         results = [_run(session, inputs, frames) for session in sessions]
         difference = 0.0
         for wanted, given in zip(*results, strict=True):
@@ -127,17 +135,17 @@ def prove(
                 raise CriterionFailed(f"lowering changed the shape of the result at {frames} frames: {change}")
             if wanted.size:
                 difference = max(difference, float(np.abs(wanted.astype(np.float64) - given).max()))
-        found.append(parity.Difference(frames, 1, difference))
+        found.append(parity.Difference(frames, clips, difference))
     parity.require(found, tolerance)
     return found
 
 
-def _cases(model: ModelProto, contract: Contract | None) -> list[tuple[int, dict[str, np.ndarray]]]:
+def _cases(model: ModelProto, contract: Contract | None) -> list[tuple[int, int, dict[str, np.ndarray]]]:
+    """(frames, clips, inputs) of every run."""
     from onnx import helper
 
-    name = GraphView(model).inputs[0]
     if contract is not None:
-        return [(frames, {name: parity.plausible_clip(contract, frames, seed=0)}) for frames in parity.FRAMES]
+        return _plausible(GraphView(model), contract)
     cases = []
     for frames in (16, 24, 64):
         rng = np.random.default_rng(frames)
@@ -148,8 +156,18 @@ def _cases(model: ModelProto, contract: Contract | None) -> list[tuple[int, dict
                 sizes = [dim.dim_value or (1 if place == 0 else frames) for place, dim in enumerate(tensor.shape.dim)]
                 noise = rng.normal(size=sizes)
                 inputs[item.name] = noise.astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        cases.append((frames, inputs))
+        cases.append((frames, 1, inputs))
     return cases
+
+
+def _plausible(view: GraphView, contract: Contract) -> list[tuple[int, int, dict[str, np.ndarray]]]:
+    several = not isinstance((view.shape(view.inputs[0]) or (1,))[0], int)
+    cases = [(frames, 1) for frames in parity.FRAMES] + [(parity.FRAMES[1], 3)] * several
+    made = []
+    for frames, clips in cases:
+        x = np.concatenate([parity.plausible_clip(contract, frames, seed) for seed in range(clips)])
+        made.append((frames, clips, {view.inputs[0]: x}))
+    return made
 
 
 def _session(model: ModelProto) -> Any:

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 OPS = frozenset({"Attention"})
 SAYS = "attention written as matrix products and a softmax"
 MASKED = -1e4
+# What is written here. An attribute of later versions, such as a window, may be there if it says -1 or 0: none.
+WRITTEN = frozenset(
+    {"is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"}
+)
 
 
 def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
     """The nodes that replace `node`: queries, keys, values (B,H,T,D) or (B,T,H*D).
 
-    Raises `Refused` for caches, further outputs, and fewer heads of keys than of queries.
+    Raises `Refused` for caches, windows, further outputs, and fewer heads of keys than of queries.
     """
     emit, found = Emit(view, node), attributes(node)
     _refuse_what_is_not_written(view, node, found)
@@ -39,7 +43,7 @@ def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
     if cap:  # before the mask, which a cap would lift
         scores = _capped(emit, scores, cap, node.input[0])
     scores = _masked(emit, scores, q, k, found)
-    y = emit.op("MatMul", emit.op("Softmax", scores, axis=-1), v)
+    y = emit.op("MatMul", _softmax(emit, scores, found.get("softmax_precision", 0)), v)
     if flat:
         y = emit.op("Reshape", emit.op("Transpose", y, perm=[0, 2, 1, 3]), emit.ints(0, 0, -1))
     return emit.finish(y, node.output[0])
@@ -49,8 +53,11 @@ def _refuse_what_is_not_written(view: GraphView, node: NodeProto, found: dict[st
     def refuse(what: str) -> None:
         raise Refused(f"node {node.name} (Attention): {what} cannot be written in simpler operators here")
 
-    if any(node.input[3 + index] for index in range(1, len(node.input) - 3)):
+    if any(node.input[4:]):
         refuse("a cache of past keys and values")
+    later = sorted(name for name in found if name not in WRITTEN and found[name] not in (-1, 0))
+    if later:
+        refuse(f"its {later[0]}")
     if any(name in view.users or name in view.outputs for name in node.output[1:] if name):
         refuse("more than the first output")
     if found.get("q_num_heads", 0) != found.get("kv_num_heads", 0):
@@ -73,6 +80,14 @@ def _depth(view: GraphView, node: NodeProto, heads: int) -> int:
     if not isinstance(last, int):
         raise Refused(f"node {node.name} (Attention): the width of its queries is unknown, and no scale is given")
     return last // heads if view.rank(node.input[0]) == 3 else last
+
+
+def _softmax(emit: Emit, scores: str, precision: int) -> str:
+    """Over the keys, in the type asked for."""
+    own = emit.view.dtype(emit.node.input[0])
+    if precision in (0, own):
+        return emit.op("Softmax", scores, axis=-1)
+    return emit.op("Cast", emit.op("Softmax", emit.op("Cast", scores, to=precision), axis=-1), to=own)
 
 
 def _capped(emit: Emit, scores: str, cap: float, like: str) -> str:

@@ -2,7 +2,9 @@
 
 Every operator that changed in a version is in one of three tables: `SAME` (only types were added, or attributes that
 a node may simply not use), `CONVERTED` (the older form is written in another way), `NEW` (did not exist before). What
-is in none is refused. Attributes that the older version has not are dropped where they say what it does anyway.
+is in none is refused. Attributes that the older version has not are dropped where they say what it does anyway. Where
+all is rewritten, the types of tensors are held against the older operators, and bodies of Loop, Scan and If, which are
+not looked into, are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.graph import STANDARD, GraphView, attributes
+from export.graph import STANDARD, GraphView, attributes, subgraphs
 from export.lowering import group_norm
 from export.lowering.emit import Emit
 from runtime.errors import Refused
@@ -46,7 +48,7 @@ SAME: dict[int, frozenset[str]] = {
         "RandomUniform RandomUniformLike RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
         21: _TYPES,
         20: "ConstantOfShape IsInf IsNaN ReduceMax ReduceMin",
-        19: "AveragePool Cast CastLike Constant DeformConv DequantizeLinear Equal Identity QuantizeLinear Reshape "
+        19: "AveragePool Cast CastLike Constant DequantizeLinear Equal Identity QuantizeLinear Reshape "
         "Shape Size",
         18: "LpPool ScatterElements ScatterND",
         16: "GreaterOrEqual Identity LeakyRelu LessOrEqual PRelu ScatterElements ScatterND Where",
@@ -60,6 +62,7 @@ NEW: dict[int, frozenset[str]] = {
         24: "Swish TensorScatter",
         23: "Attention RMSNormalization RotaryEmbedding",
         20: "AffineGrid Gelu ImageDecoder RegexFullMatch StringConcat StringSplit",
+        19: "DeformConv",
         18: "BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im GroupNormalization Mish",
         17: "BlackmanWindow DFT HammingWindow HannWindow LayerNormalization MelWeightMatrix STFT SequenceMap",
         16: "GridSample",
@@ -69,7 +72,6 @@ NEW: dict[int, frozenset[str]] = {
 }
 # Texts that an attribute could not have before a version.
 NEW_TEXTS = {
-    (20, "GridSample"): {},
     (19, "Pad"): {"mode": {"wrap"}},
     (19, "Resize"): {"coordinate_transformation_mode": {"half_pixel_symmetric"}},
     (18, "ScatterElements"): {"reduction": {"max", "min"}},
@@ -86,6 +88,9 @@ def downgrade(view: GraphView, target: int) -> list[tuple[str, str]]:
 
     if target < OLDEST:
         raise Refused(f"graphs are rewritten in opset {OLDEST} at the oldest; opset {target} was asked for")
+    for node in view.graph.node:
+        if subgraphs(node):
+            raise Refused(f"node {node.name} ({node.op_type}): what is inside it is not rewritten in an older opset")
     done: list[tuple[str, str]] = []
     while view.opset > target:
         version = view.opset
@@ -99,9 +104,28 @@ def downgrade(view: GraphView, target: int) -> list[tuple[str, str]]:
                     change[index] = nodes
                     done.append((node.name, f"{node.op_type}: {what}"))
         view.rewrite(change)
+    _require_types(view)
     view.drop_unused()
     view.model.ir_version = min(view.model.ir_version, helper.find_min_ir_version_for(view.model.opset_import))
     return done
+
+
+def _require_types(view: GraphView) -> None:
+    """Raise `Refused` naming a node with a tensor of a type that its operator took in or gave out only later."""
+    import onnx
+
+    for node in view.graph.node:
+        if node.domain not in STANDARD:
+            continue
+        schema = onnx.defs.get_schema(node.op_type, view.opset, "")
+        allowed = {item.type_param_str: set(item.allowed_type_strs) for item in schema.type_constraints}
+        for names, formals in ((node.input, list(schema.inputs)), (node.output, list(schema.outputs))):
+            for index, name in enumerate(names):
+                formal = formals[min(index, len(formals) - 1)]  # the last of a variadic operator stands for the rest
+                kind = view.dtype(name) if name else 0
+                told = onnx.TensorProto.DataType.Name(kind)
+                if kind and f"tensor({told.lower()})" not in allowed.get(formal.type_str, {formal.type_str}):
+                    raise Refused(f"node {node.name} ({node.op_type}): opset {view.opset} has it not for {told}")
 
 
 def _changed(version: int) -> set[str]:
@@ -182,8 +206,11 @@ def _split(view: GraphView, node: NodeProto) -> tuple[Sequence[NodeProto], str]:
     if not isinstance(size, int):
         raise Refused(f"node {node.name} (Split): the size to be split is unknown, so its parts cannot be written down")
     part = -(-size // parts)
+    last = size - part * (parts - 1)
+    if last < 0:
+        raise Refused(f"node {node.name} (Split): {size} cannot be split into {parts} parts of {part}")
     emit = Emit(view, node)
-    sizes = emit.ints(*[part] * (parts - 1), size - part * (parts - 1))
+    sizes = emit.ints(*[part] * (parts - 1), last)
     copy = _copied(node, inputs=[node.input[0], sizes], without=("num_outputs",))
     return [copy], "sizes of the parts as an input"
 
@@ -231,8 +258,8 @@ def _resize(view: GraphView, node: NodeProto) -> tuple[Sequence[NodeProto], str]
     if "axes" in found:
         rank = view.rank(node.input[0])
         scales = view.value(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if rank is None or scales is None:
-            raise Refused(f"node {node.name} (Resize): with axes, its scales must be constants for opset 17")
+        if rank is None or scales is None or node.input[1]:
+            raise Refused(f"node {node.name} (Resize): with axes, its scales must be constants (no roi) for opset 17")
         full = np.ones(rank, scales.dtype)
         for axis, scale in zip(found["axes"], scales, strict=True):
             full[axis % rank] = scale

@@ -166,6 +166,31 @@ def test_refused_operator_names_the_software_of_the_target_that_reads_it() -> No
     assert "JetPack 5.1" in refusal.remedy
 
 
+def test_what_a_lowering_could_not_rewrite_is_told_with_the_reason() -> None:
+    nodes = [
+        helper.make_node("Attention", ["x", "x", "x"], ["a"], name="near", left_window_size=1),
+        helper.make_node("Swish", ["a"], ["y"], name="bend"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, "t", 4]) for name in "xy"]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
+    verdict = check(model, profiles.load("a10"), dialects.load("tensorrt-8.6"), "fp32")
+    told = {item.rule: item for item in verdict.refusals}
+    assert set(told) == {"operator-missing", "opset-too-new"}
+    assert told["operator-missing"].node == "near" and "its left_window_size" in told["operator-missing"].says
+    assert "node near: Attention changed in opset 25" in told["opset-too-new"].says
+    for item in verdict.refusals:
+        assert "written as" not in item.remedy and "rewritten in opset" not in item.remedy
+
+
+def test_a_graph_without_frames_has_no_engine_of_one_length() -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    with pytest.raises(BadInput, match="an engine of 64 frames"):
+        check(model, profiles.load("a10"), dialects.load("tensorrt-8.6"), "fp32", frames=64)
+
+
 def test_unknown_precision_is_bad_input(exported: ExportReport) -> None:
     with pytest.raises(BadInput, match="fp32, fp16, int8"):
         check(read_model(exported.path), profiles.load("a10"), dialects.load("tensorrt-8.6"), "fp8")

@@ -212,6 +212,23 @@ def test_attention_that_has_no_simpler_form_is_refused() -> None:
     assert [item.rule for item in findings] == ["operator-missing"]
 
 
+def test_a_window_of_attention_is_not_passed_over() -> None:
+    made = attention_model(25, left_window_size=1)
+    with pytest.raises(Refused, match="its left_window_size cannot be written"):
+        by_pass(made, PASSES["attention"])
+    open_window = by_pass(attention_model(25, left_window_size=-1, right_window_size=-1), PASSES["attention"])
+    assert [node.op_type for node in open_window.graph.node].count("Softmax") == 1
+
+
+def test_attention_of_halves_takes_its_softmax_in_the_type_asked_for() -> None:
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], softmax_precision=FLOAT)
+    shape = [1, 2, "t", 4]
+    made = model([node], {"q": shape, "k": shape, "v": shape}, ["y"], 23, kind=HALF)
+    after = by_pass(made, PASSES["attention"])
+    place = [item.op_type for item in after.graph.node].index("Softmax")
+    assert [item.op_type for item in after.graph.node[place - 1 : place + 2]] == ["Cast", "Softmax", "Cast"]
+
+
 # The opset.
 
 
@@ -319,6 +336,36 @@ def test_operator_newer_than_the_target_is_refused_by_its_node() -> None:
         downgraded(made, 18)
 
 
+def test_types_that_came_later_are_refused_by_their_node() -> None:
+    constants = {"scale": np.float16(0.1), "zero": np.int8(0)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="narrow"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], name="wide"),
+    ]
+    made = model(nodes, {"x": ["n", 4]}, ["y"], 19, constants, kind=HALF)
+    with pytest.raises(Refused, match=r"node narrow \(QuantizeLinear\): opset 17 has it not for FLOAT16"):
+        downgraded(made, 17)
+
+
+def test_bodies_are_refused_although_the_operator_around_them_did_not_change() -> None:
+    axes = numpy_helper.from_array(np.array([0]), "axes")
+    body = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["z"])], "body", [],
+        [helper.make_tensor_value_info("z", FLOAT, [1])], [axes],
+    )  # fmt: skip
+    choice = helper.make_node("If", ["which"], ["y"], name="choice", then_branch=body, else_branch=body)
+    with pytest.raises(Refused, match=r"node choice \(If\)"):
+        downgraded(model([choice], {"x": [3]}, ["y"], 18, {"which": np.array(True)}), 17)
+
+
+def test_resize_of_a_region_of_some_axes_is_refused() -> None:
+    given = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    node = helper.make_node("Resize", ["x", "roi", "scales"], ["y"], name="zoom", axes=[2, 3], **given)
+    constants = {"roi": np.array([0.1, 0.1, 0.9, 0.9], np.float32), "scales": np.array([2.0, 2.0], np.float32)}
+    with pytest.raises(Refused, match="node zoom"):
+        downgraded(model([node], {"x": ["n", 2, 4, 4]}, ["y"], 18, constants), 17)
+
+
 def test_targets_older_than_13_are_refused() -> None:
     made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [3]}, ["y"])
     with pytest.raises(Refused, match="13 at the oldest"):
@@ -345,6 +392,8 @@ def test_new_operators_are_those_that_onnx_brought_in_that_version() -> None:
             first[item.name] = min(item.since_version, first.get(item.name, 99))
     for version, ops in opset.NEW.items():
         assert {op: first[op] for op in ops} == dict.fromkeys(ops, version)
+    for version, ops in opset.SAME.items():
+        assert all(first[op] < version for op in ops), version
 
 
 # Whole graphs.
@@ -375,7 +424,7 @@ def test_proof_measures_several_lengths(exported: Any) -> None:
     contract = Contract.from_json(metadata(before)[METADATA_KEY])
     after, _ = lower(before, dialect.load("tensorrt-8.2"))
     found = prove(before, after, contract)
-    assert [item.frames for item in found] == list(parity.FRAMES)
+    assert [(item.frames, item.batch) for item in found] == [*((n, 1) for n in parity.FRAMES), (parity.FRAMES[1], 3)]
     assert max(item.difference for item in found) <= parity.TOLERANCE
 
 
@@ -386,6 +435,23 @@ def test_proof_catches_a_wrong_lowering(exported: Any) -> None:
     weights = max(after.graph.initializer, key=lambda item: np.prod(item.dims))
     weights.CopyFrom(numpy_helper.from_array(1.1 * numpy_helper.to_array(weights), weights.name))
     with pytest.raises(CriterionFailed, match=r"parity failed: at \d+ frames"):
+        prove(before, after, contract)
+
+
+def test_proof_catches_what_goes_wrong_with_several_clips_only(exported: Any) -> None:
+    """One clip's result given out for all."""
+    before, after = read_model(exported.path), read_model(exported.path)
+    contract = Contract.from_json(metadata(before)[METADATA_KEY])
+    last = next(node for node in after.graph.node if node.output[0] == "log_probs")
+    last.output[0] = "whole"
+    for name, value in {"zero": np.array([0]), "one": np.array([1]), "nothing": np.float32(0)}.items():
+        after.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    after.graph.node.extend([
+        helper.make_node("Slice", ["whole", "zero", "one", "zero"], ["first"]),
+        helper.make_node("Mul", ["whole", "nothing"], ["blank"]),
+        helper.make_node("Add", ["blank", "first"], ["log_probs"]),
+    ])  # fmt: skip
+    with pytest.raises(CriterionFailed, match=r"parity failed: at 13 frames \(batch 3\)"):
         prove(before, after, contract)
 
 

@@ -50,7 +50,7 @@ def test_plans_that_do_not_fit_are_refused(exported: ExportReport) -> None:
 
 # Plans that no rule makes, but a search may.
 
-BOUNDS = {name: (-9.0, 9.0) for name in ("input", "a", "b", "c", "d", "e", "f", "out")}
+BOUNDS = dict.fromkeys(("input", "a", "b", "c", "d", "e", "f", "out"), (-9.0, 9.0))
 
 
 def branching() -> ModelProto:
