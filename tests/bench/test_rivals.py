@@ -32,8 +32,8 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder / "run", folder / "engine.onnx", write_corpus(folder / "corpus", clips=3)
 
 
-def row(name: str, low: float, high: float, judged: bool = True) -> Row:
-    return Row(name, "by hand", "fp32", judged, 1.0, 0.5, Ratio((low + high) / 2, low, high, 10), 0.0, unclear=0.01)
+def row(name: str, low: float, high: float, judged: bool = True, unclear: float = 0.01) -> Row:
+    return Row(name, "by hand", "fp32", judged, 1.0, 0.5, Ratio((low + high) / 2, low, high, 10), 0.0, unclear)
 
 
 def test_only_what_is_fair_and_faster_beyond_doubt_fails_the_engine() -> None:
@@ -45,6 +45,13 @@ def test_only_what_is_fair_and_faster_beyond_doubt_fails_the_engine() -> None:
     rivals.require(rows[:3])
     with pytest.raises(CriterionFailed, match=r"slower than OpenVINO, f32 \(0\.850\)$"):
         rivals.require(rows)
+
+
+def test_a_run_that_tells_too_little_acquits_nobody() -> None:
+    noisy = [row("eager", 1.2, 1.4, unclear=0.1), row("ONNX Runtime", 0.98, 1.01, unclear=0.1)]
+    rivals.require(noisy)
+    with pytest.raises(CriterionFailed, match=r"not decided: .* slower than OpenVINO, f32 \(0\.930\), .* by 10\.0%"):
+        rivals.require([*noisy, row("OpenVINO, f32", 0.92, 0.94, unclear=0.1)])
 
 
 def test_rivals_compute_what_the_engine_computes(stage: Stage) -> None:
