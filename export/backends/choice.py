@@ -58,7 +58,8 @@ def fastest(
     over, and `why` says so.
     """
     if not candidates:
-        raise BadInput("no runtime for this CPU is installed: pip install 'signedge[export]'")
+        why = "; ".join((missing or {}).values()) or "pip install 'signedge[export]'"
+        raise BadInput(f"no runtime runs engines for this CPU here: {why}")
     first, *others = candidates
     engines = {first: Engine.from_onnx(candidates[first], threads, first)}
     out = {name: f"{name} was not asked: {why}" for name, why in (missing or {}).items()}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from export.backends.base import Availability, Built
 from runtime.contract import Contract
 from runtime.engine import CONTRACT_FILE, PLAN_FACTS, PLAN_FILE, Engine
-from runtime.errors import BadInput, Refused
+from runtime.errors import BadInput, MissingExtra, Refused
+from runtime.trt.module import EXTRAS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from devices.profile import Profile
     from runtime.trt.build import BuildRequest
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 BUILDS_ANYWHERE = ("tensorrt-rtx",)  # TensorRT needs a GPU even to make a builder
 
 
@@ -26,7 +25,7 @@ class TensorRt:
     """One of the two, by its name in manifests."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self._module = name, name.replace("-", "_")
 
     def available(self, profile: Profile) -> Availability:
         """Whether the module, a driver and a GPU such as the target's are here."""
@@ -34,9 +33,8 @@ class TensorRt:
         if other and self.name not in BUILDS_ANYWHERE:
             there = "TensorRT builds only on a machine with the target's GPU, where a bundle does it"
             return Availability(False, False, f"{there}; here: {other}")
-        if find_spec(MODULES[self.name]) is None:
-            extra = f"pip install 'signedge[{EXTRAS[self.name]}]'"
-            return Availability(False, False, f"{MODULES[self.name]} is not installed: {extra}")
+        if find_spec(self._module) is None:
+            return Availability(False, False, str(MissingExtra(self._module, EXTRAS[self._module])))
         return Availability(True, not other, other)
 
     def build(
@@ -49,8 +47,8 @@ class TensorRt:
 
         if request is None:
             raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
-        module = load(MODULES[self.name])
-        result = build_apart(MODULES[self.name], graph.SerializeToString(deterministic=True), request)
+        module = load(self._module)
+        result = build_apart(self._module, graph.SerializeToString(deterministic=True), request)
         (folder / PLAN_FILE).write_bytes(result.plan)
         (folder / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
         facts = {

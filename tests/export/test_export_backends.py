@@ -194,8 +194,10 @@ def test_one_runtime_alone_is_chosen_unmeasured(exported: ExportReport) -> None:
     found = fastest({"onnxruntime": Path(exported.path)}, [], 1, {"openvino": "OpenVINO is not installed"})
     assert found.runtime == "onnxruntime" and not found.median_ms
     assert "only one here" in found.why and "OpenVINO is not installed" in found.why
-    with pytest.raises(BadInput, match="no runtime for this CPU"):
+    with pytest.raises(BadInput, match=r"no runtime runs engines for this CPU here: pip install"):
         fastest({}, [], 1)
+    with pytest.raises(BadInput, match=r"here: OpenVINO is not installed$"):
+        fastest({}, [], 1, {"openvino": "OpenVINO is not installed"})
 
 
 def test_a_runtime_that_cannot_read_the_graph_is_passed_over(exported: ExportReport, tmp_path: Path) -> None:
