@@ -128,7 +128,6 @@ class Profile(_Part):
     lacks: Dict[str, Lack] = {}  # the others
     int8_flavour: str = Field(pattern="^(U8S8|S8S8)$")  # types of activations and weights in Q/DQ that are fast there
     int8_exact: bool = True  # false: sums of 8-bit products saturate, weights keep 7 bits
-    int8_flags: Tuple[str, ...] = ()  # CPU flags of which one is needed for exact 8-bit sums
     software: Tuple[Software, ...] = Field(min_length=1)  # the first is taken where none is chosen or at hand
     notes: Tuple[str, ...] = ()
 
@@ -138,10 +137,6 @@ class Profile(_Part):
             return False
         fits = not self.host_flags or bool(set(self.host_flags) & set(host.flags))
         return fits and (not self.known_as or any(name in host.board for name in self.known_as))
-
-    def int8_is_exact(self, host: Host) -> bool:
-        """Whether `host`, standing for this target, sums 8-bit products without saturation."""
-        return self.int8_exact and (not self.int8_flags or bool(set(self.int8_flags) & set(host.flags)))
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Profile:

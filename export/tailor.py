@@ -12,7 +12,6 @@ import numpy as np
 
 from devices import dialect as dialects
 from devices.dialect import Dialect
-from devices.host import detect
 from devices.profile import Resolved
 from export.calibration import choose_clips, fingerprint
 from export.check import Verdict, check
@@ -79,8 +78,7 @@ def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: 
 
 def fitted(plan: Int8Plan, target: Resolved) -> Int8Plan:
     """The plan as the target carries it out: 7 bits for weights where products of 8 bits saturate."""
-    exact = target.profile.int8_is_exact(detect()) if target.at_hand else target.profile.int8_exact
-    return plan if exact else dataclasses.replace(plan, weight_bits=7)
+    return plan if target.profile.int8_exact else dataclasses.replace(plan, weight_bits=7)
 
 
 class Calibration:
