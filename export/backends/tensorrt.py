@@ -32,7 +32,7 @@ class TensorRt:
         other = _no_such_gpu(profile)
         if other and self.name not in BUILDS_ANYWHERE:
             there = "TensorRT builds only on a machine with the target's GPU, where a bundle does it"
-            return Availability(False, False, f"{there}; here: {other}")
+            return Availability(False, False, f"{there} ({other})")
         if find_spec(self._module) is None:
             return Availability(False, False, str(MissingExtra(self._module, EXTRAS[self._module])))
         return Availability(True, not other, other)
