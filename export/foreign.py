@@ -26,6 +26,7 @@ from runtime.contract import Contract
 from runtime.errors import BadInput
 from runtime.hashing import sha256_bytes, sha256_file
 
+OURS = ("bench", "devices", "distill", "export", "runtime", "signedge")  # modules at this project's top
 LENGTHS_TRIED = (1, 2, 13, 30)  # frames of the clips that a network is tried with before it is exported
 
 
@@ -63,32 +64,71 @@ def _build(factory: str, arguments: dict[str, Any]) -> nn.Module:
     module_name, _, name = factory.partition(":")
     if not module_name or not name:
         raise BadInput(f"--model is '{factory}'; it must be package.module:factory, such as slr_network:build")
-    here = str(Path.cwd())
-    if sys.path[0] not in ("", here):
-        sys.path.insert(0, here)
+    here = Path.cwd()
+    with _looked_in_first(here):
+        make = _factory(module_name, name, here)
+        _check_arguments(make, arguments, factory)
+        try:
+            network = make(**arguments)
+        except (Exception, SystemExit) as error:
+            raise BadInput(f"--model: {factory} failed: {_told(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise BadInput(f"--model: {factory} gives a {type(network).__name__}; it must give a torch.nn.Module")
+    return network.float().cpu()
+
+
+def _factory(module_name: str, name: str, here: Path) -> Any:
+    """What `module_name` has under `name`, if it can be called."""
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         own = error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}."))
         reason = "it is not in this folder nor installed" if own else f"it needs '{error.name}', which is not installed"
+        reason = _hidden(error.name or module_name, here) or reason
         raise BadInput(f"--model: cannot import {module_name}: {reason} (this folder: {here})") from error
-    except Exception as error:
-        raise BadInput(f"--model: cannot import {module_name}: {_told(error)}") from error
+    except (Exception, SystemExit) as error:
+        hidden = _hidden(getattr(error, "name", "") or "", here) if isinstance(error, ImportError) else ""
+        raise BadInput(f"--model: cannot import {module_name}: {_told(error)}{hidden and f'; {hidden}'}") from error
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, dir(module), n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise BadInput(f"--model: {module_name} ({module.__file__}) has no '{name}'{meant}")
+        more = _hidden(module_name, here) or (f"did you mean {near[0]}?" if near else "")
+        raise BadInput(f"--model: {module_name} ({module.__file__}) has no '{name}'{more and f'; {more}'}")
     make = getattr(module, name)
     if not callable(make):
-        raise BadInput(f"--model: {factory} is a {type(make).__name__}; it must be a function or a class")
-    _check_arguments(make, arguments, factory)
+        raise BadInput(f"--model: {module_name}:{name} is a {type(make).__name__}; it must be a function or a class")
+    return make
+
+
+@contextlib.contextmanager
+def _looked_in_first(folder: Path) -> Iterator[None]:
+    """Within, modules are looked for in `folder` first, as for a script that lies there; afterwards, last.
+
+    What a network imports only while it runs is found, and nothing of the folder takes the place of what is installed.
+    """
+    if sys.path[:1] in ([""], [str(folder)]):
+        yield
+        return
+    sys.path.insert(0, str(folder))
     try:
-        network = make(**arguments)
-    except Exception as error:
-        raise BadInput(f"--model: {factory} failed: {_told(error)}") from error
-    if not isinstance(network, nn.Module):
-        raise BadInput(f"--model: {factory} gives a {type(network).__name__}; it must give a torch.nn.Module")
-    return network.float().cpu()
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def _hidden(module_name: str, folder: Path) -> str:
+    """What to say where `folder` has that module, but another of its name was imported before; empty otherwise."""
+    top = module_name.partition(".")[0]
+    there = sys.modules.get(top)
+    if there is None or not ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
+        return ""
+    named = [getattr(there, "__file__", None), *getattr(there, "__path__", ())]
+    places = [Path(item).resolve() for item in named if item]
+    if any(item.is_relative_to(folder.resolve()) for item in places):
+        return ""
+    whose = "signedge has one" if top in OURS else f"there is another ({places[0] if places else 'of Python itself'})"
+    return f"this folder has a '{top}', but {whose} of this name; give yours another name (a link will do)"
 
 
 def _check_arguments(make: Any, arguments: dict[str, Any], factory: str) -> None:
@@ -103,6 +143,8 @@ def _check_arguments(make: Any, arguments: dict[str, Any], factory: str) -> None
 
 
 def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"{place(error)}it ended the program; arguments are parsed under `if __name__ == '__main__':`"
     return f"{place(error)}{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 

@@ -25,6 +25,9 @@ SAFETENSORS = {
 }  # fmt: skip
 
 
+LARGEST_TABLE = 64 << 20  # bytes of a file of glosses
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint: `.safetensors`, or anything of torch.save that holds tensors and plain data.
 
@@ -144,6 +147,8 @@ def read_glosses(source: str | list[str], folder: Path, blank: int) -> list[str]
     path = folder / source
     if not path.is_file():
         raise BadInput(f"missing file {path}, the contract's glosses")
+    if path.stat().st_size > LARGEST_TABLE:
+        raise BadInput(f"{path} is no table of glosses: it has more than {LARGEST_TABLE} bytes")
     if path.suffix == ".npy":
         return _in_order(_read_table(path), blank, path)
     try:

@@ -13,12 +13,13 @@ from distill.explain import explain
 from runtime.contract import BLANK, Contract, KeypointInput, Padding, RgbInput, body_and_hands_layout
 from runtime.errors import BadInput
 
+LARGEST = 1 << 20  # bytes of a contract file
 RGB_LAYOUTS = ("BTCHW", "BCTHW", "BTHWC", "TCHW", "CTHW")
 KEYPOINT_LAYOUTS = ("BTVC", "BCTV", "BTCV", "BCTVM", "BTF", "TVC")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RgbPart(_Part):
@@ -120,14 +121,30 @@ class ForeignSpec(_Part):
 def read_spec(path: Path) -> ForeignSpec:
     """The contract file. Raises `BadInput` naming each field that is missing, unknown or wrong, and what is allowed."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return ForeignSpec.model_validate(raw)
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise BadInput(f"{path} is no contract: it has more than {LARGEST} bytes")
+        return ForeignSpec.model_validate(yaml.load(path.read_text(encoding="utf-8"), _PlainData))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise BadInput(f"{path}: {explain(error, ForeignSpec, 'contract')}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path} is no contract: it is nested too deeply") from error
+
+
+class _PlainData(yaml.SafeLoader):
+    """YAML of plain data in which no field is there twice: the second would silently take the place of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name and name in names:
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' is there twice", key.start_mark)
+            names.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def make_contract(spec: ForeignSpec, glosses: list[str], sources: Mapping[str, str], path: Path) -> Contract:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,56 @@ def test_a_factory_that_raises_is_told_with_its_line(tmp_path: Path, monkeypatch
         load_foreign("fork_that_raises:make", weights, contract)
 
 
+def test_names_that_signedge_or_python_has_already_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("export", "runtime"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "export" / "models.py").write_text("")
+    (tmp_path / "runtime" / "layers.py").write_text("")
+    (tmp_path / "json.py").write_text("")
+    (tmp_path / "fork_of_ours.py").write_text("import runtime.layers\n")
+    (tmp_path / "fork_by_name.py").write_text("from runtime import a_layer\n")
+    weights, contract = write_theirs(tmp_path, stage.Shift(), ROWS)
+    monkeypatch.chdir(tmp_path)
+    for factory, name, whose in (
+        ("export.models:make", "export", "signedge has one"), ("export:make", "export", "signedge has one"),
+        ("fork_of_ours:make", "runtime", "signedge has one"), ("fork_by_name:make", "runtime", "signedge has one"),
+        ("json:make", "json", r"there is another \(.*json.__init__\.py\)"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=rf"this folder has a '{name}', but {whose} of this name; give yours"):
+            load_foreign(factory, weights, contract)
+
+
+def test_a_factory_that_ends_the_program_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fork_that_parses.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--config', required=True)\n"
+        "parser.parse_args([])\n"
+    )
+    (tmp_path / "fork_that_ends.py").write_text("def make():\n    raise SystemExit(3)\n")
+    weights, contract = write_theirs(tmp_path, stage.Shift(), ROWS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"cannot import fork_that_parses: fork_that_parses\.py:4 .*it ended the"):
+        load_foreign("fork_that_parses:make", weights, contract)
+    with pytest.raises(BadInput, match=r"fork_that_ends:make failed: fork_that_ends\.py:2 \(make\): it ended the"):
+        load_foreign("fork_that_ends:make", weights, contract)
+
+
+def test_the_folder_of_a_fork_comes_last_once_its_network_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fork_that_imports_late.py").write_text(
+        "from foreign_stage import Shift\n\n\nclass Late(Shift):\n    def forward(self, x, lengths):\n"
+        "        import part_of_a_fork\n        return part_of_a_fork.same(super().forward(x, lengths))\n"
+    )
+    (tmp_path / "part_of_a_fork.py").write_text("def same(x):\n    return x\n")
+    weights, contract = write_theirs(tmp_path, stage.Shift(), ROWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert load_foreign("fork_that_imports_late:Late", weights, contract).contract.name == "rows"
+    assert sys.path[-1] == str(tmp_path) and sys.path.count(str(tmp_path)) == 1
+
+
 DISAGREEING = {
     "output": (("output: sequence", "output: my"), r"call\.output: 'my_logits' is no tensor.*sequence_logits \(1"),
     "no output": (("output: sequence_logits, ", ""), r"the result is no tensor; the network gives a dict"),
@@ -356,6 +407,11 @@ WRONG = {
     "channels": ("skip:", "channels: [0, 1], skip:", "call.channels: of keypoints only"),
     "std": ("fps:", "pixels: {std: [1, 0, 1]}\nfps:", r"pixels\.std\.1: Input should be greater than 0"),
     "no YAML": ("fps:", "fps: [", "is not YAML"),
+    "no date": ("name: theirs", "name: 2024-13-45", "is not YAML: month must be"),
+    "twice": ("call:", "padding: {left: 0}\ncall:", "'padding' is there twice"),
+    "too deep": ("name: theirs", f"name: {'[' * 5000}", "nested too deeply"),
+    "too large": ("name: theirs", f"name: {'x' * (1 << 20)}", "it has more than 1048576 bytes"),
+    "not finite": ("fps:", "pixels: {std: [1, 1, .inf]}\nfps:", r"pixels\.std\.2: Input should be a finite number"),
 }
 
 

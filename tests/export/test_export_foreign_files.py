@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.foreign_files import fit_weights, read_glosses, read_weights
+from export.foreign_files import LARGEST_TABLE, fit_weights, read_glosses, read_weights
 from runtime.errors import BadInput
 
 
@@ -155,6 +155,10 @@ def test_broken_files_of_glosses(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(BadInput, match=r"gloss_dict\.npy"):
             read_glosses("gloss_dict.npy", tmp_path, 0)
+    with path.open("wb") as file:
+        file.truncate(LARGEST_TABLE + 1)
+    with pytest.raises(BadInput, match="no table of glosses: it has more than"):
+        read_glosses("gloss_dict.npy", tmp_path, 0)
     (tmp_path / "g.txt").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(BadInput, match="cannot read"):
         read_glosses("g.txt", tmp_path, 0)
