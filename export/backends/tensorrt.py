@@ -41,14 +41,16 @@ class TensorRt:
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
         """Compile the graph as `request` says. The facts: what the plan runs on, and the layers read back from it."""
-        from runtime.trt import compat
+        from runtime.trt import compat, timing_cache
         from runtime.trt.apart import build_apart
         from runtime.trt.module import load
 
         if request is None:
             raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
         module = load(self._module)
-        result = build_apart(self._module, graph.SerializeToString(deterministic=True), request)
+        data = graph.SerializeToString(deterministic=True)
+        result = build_apart(self._module, data, request, timing_cache=timing_cache.kept(module))
+        timing_cache.keep(module, result.timing_cache)
         (folder / PLAN_FILE).write_bytes(result.plan)
         (folder / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
         facts = {

@@ -116,7 +116,7 @@ def build_plan(
         _keep_fp32(trt, network, request)
         _add_profiles(builder, network, config, request)
         if times_kernels(trt):
-            config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+            _start_from(config, timing_cache)
         tell(f"building with {label(trt)}")
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
@@ -149,6 +149,13 @@ _SPOILT: Dict[str, str] = {}  # modules whose process builds no more -> why
 def times_kernels(trt: Any) -> bool:
     """Whether a build fills a timing cache."""
     return "timing_cache" not in NOT_DONE.get(trt.__name__, {})
+
+
+def _start_from(config: Any, timing_cache: bytes) -> None:
+    """Let the build begin with these timings; with none where they are of another GPU or version, or damaged."""
+    cache = config.create_timing_cache(timing_cache)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _layers(trt: Any, plan: bytes, request: BuildRequest, lines: List[Line]) -> List[Dict[str, Any]]:
