@@ -25,7 +25,6 @@ import onnx
 
 from devices.host import detect
 from distill.corpus.store import Corpus
-from export.calibration import choose_clips
 from export.engine import read_exported
 from export.gate import SPLIT, GateResult, judge
 from export.graph import GraphView
@@ -33,7 +32,7 @@ from export.onnx_graph import quiet, read_model
 from export.precision import Int8Plan, make_precision, write
 from export.precision.int8 import decide, plan_for
 from export.precision.placement import PRODUCTS
-from runtime.contract import Contract, RgbInput
+from export.tailor import Calibration
 from runtime.engine import INPUT, Engine, open_session
 from runtime.errors import SignedgeError
 from runtime.preprocess import prepare
@@ -74,7 +73,7 @@ def main() -> int:
 def _compare(options: argparse.Namespace, work: Path) -> None:
     graph, contract = read_exported(options.model)
     corpus = Corpus(options.corpus)
-    inputs = _inputs(contract, corpus, "train", options.clips)
+    inputs = list(Calibration(contract, corpus, Int8Plan(clips=options.clips)).inputs())
     files = {"fp32": options.model}
     for name, make in _placements(options, graph, inputs, work).items():
         try:
@@ -83,10 +82,10 @@ def _compare(options: argparse.Namespace, work: Path) -> None:
         except Exception as error:  # whatever another tool raises: it is told, and the others are compared
             print(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
     rows = sorted(corpus.split(SPLIT), key=lambda row: row.frames)
-    x = _prepared(contract, corpus, rows[len(rows) // 2])
+    clip = corpus.load(rows[len(rows) // 2])
+    x = prepare(contract, clip.frames, clip.keypoints)
     times = _times(files, x, options.rounds)
-    host = detect()
-    cpu = host.described()["cpu"]
+    cpu = detect().described()["cpu"]
     print(f"{contract.name}: {x.shape[1]} frames, {cpu}, one thread; {len(inputs)} calibration clips")
     print(f"{'placement':<24}{'int8':>6}{'Q':>5}{'DQ':>5}{'KiB':>8}{'ms':>9}{'faster':>8}{'WER':>8}  rise")
     baseline = Engine.from_onnx(options.model, 1)
@@ -191,16 +190,6 @@ def _times(files: dict[str, Path], x: np.ndarray, rounds: int) -> dict[str, np.n
                 taken.append(time.perf_counter() - start)
             times[name].append(min(taken) * 1e3)
     return {name: np.array(values) for name, values in times.items()}
-
-
-def _inputs(contract: Contract, corpus: Corpus, split: str, count: int) -> list[np.ndarray]:
-    return [_prepared(contract, corpus, row) for row in choose_clips(corpus.split(split), count, 0)]
-
-
-def _prepared(contract: Contract, corpus: Corpus, row: Any) -> np.ndarray:
-    rgb = isinstance(contract.input, RgbInput)
-    clip = corpus.load(row, frames=rgb, keypoints=not rgb)
-    return prepare(contract, clip.frames, clip.keypoints)
 
 
 def _wer(result: GateResult) -> str:

@@ -16,13 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from distill.corpus.store import Corpus
-from export.calibration import choose_clips
 from export.engine import read_exported
-from export.precision import make_precision
+from export.precision import Int8Plan, make_precision
 from export.precision.placement import PRODUCTS
-from runtime.contract import Contract, RgbInput
+from export.tailor import Calibration
 from runtime.errors import SignedgeError
-from runtime.preprocess import prepare
 from runtime.trt.apart import build_apart
 from runtime.trt.build import BuildRequest
 from runtime.trt.inspect import summary
@@ -39,7 +37,7 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|---|")
     for path in asked.models:
         model, contract = read_exported(path)
-        inputs = _inputs(contract, Corpus(asked.corpus), asked.clips)
+        inputs = list(Calibration(contract, Corpus(asked.corpus), Int8Plan(clips=asked.clips)).inputs())
         for precision in ("fp16", "int8"):
             made = make_precision(model, precision, inputs, "s8s8", rest="fp16")
             ops = {node.name: node.op_type for node in made.model.graph.node}
@@ -47,13 +45,6 @@ def main() -> int:
             for target in asked.targets:
                 print(row_of(path.stem, precision, target, made.to_bytes(), wanted, inputs), flush=True)
     return 0
-
-
-def _inputs(contract: Contract, corpus: Corpus, count: int) -> list[np.ndarray]:
-    rgb = isinstance(contract.input, RgbInput)
-    rows = choose_clips(corpus.split("train"), count, 0)
-    clips = [corpus.load(row, frames=rgb, keypoints=not rgb) for row in rows]
-    return [prepare(contract, clip.frames, clip.keypoints) for clip in clips]
 
 
 def row_of(
