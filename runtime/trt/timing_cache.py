@@ -30,9 +30,8 @@ def keep(trt: Any, cache: bytes) -> None:
     """Keep `BuildResult.timing_cache`, if there is any."""
     if not cache:
         return
-    with contextlib.suppress(OSError, RuntimeError, Refused, BadInput):
-        with atomic_file(_place(trt)) as temporary:
-            temporary.write_bytes(cache)
+    with contextlib.suppress(OSError, RuntimeError, Refused, BadInput), atomic_file(_place(trt)) as temporary:
+        temporary.write_bytes(cache)
 
 
 def _place(trt: Any) -> Path:
