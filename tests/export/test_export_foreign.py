@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_stage import CONTRACT, write_theirs
+from network_stage import Networks
 from torch import nn
 from torch.nn.utils import rnn
 
@@ -59,6 +60,14 @@ call: {frames: BCTVM, output: scores, axes: BKT, channels: [0, 1, 4]}
 """
 
 
+def torch_forms() -> list[Any]:
+    """What is replaced while a network is exported."""
+    return [nn.LSTM.forward, nn.GRU.forward, rnn.pack_padded_sequence, nn.functional.max_pool1d]
+
+
+FORMS = torch_forms()
+
+
 def load(folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, kind: Any, *arguments: Any) -> Foreign:
     """A network of the stage with random weights, as `signedge export --model` loads it."""
     torch.manual_seed(1)
@@ -95,19 +104,15 @@ def test_a_fork_of_vac_compiles_with_twenty_lines_of_contract(
             assert engine.recognise(frames=corpus.load(row).frames) == row.glosses
 
 
-def test_the_graph_equals_the_network_run_packed_and_nothing_of_torch_stays_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forms = [nn.LSTM.forward, nn.GRU.forward, rnn.pack_padded_sequence, nn.functional.max_pool1d]
-    theirs = load(tmp_path, monkeypatch, CONTRACT, stage.Vac)
-    report = exported(theirs, tmp_path / "model.onnx")
-    assert [nn.LSTM.forward, nn.GRU.forward, rnn.pack_padded_sequence, nn.functional.max_pool1d] == forms
+def test_the_graph_equals_the_network_run_packed_and_nothing_of_torch_stays_replaced(networks: Networks) -> None:
+    made = networks("bilstm")
+    assert torch_forms() == FORMS
     assert stage.pack_padded_sequence is rnn.pack_padded_sequence
-    engine, network = Engine.from_onnx(report.path, 1), theirs.module.network
-    clips = [torch.from_numpy(parity.plausible_clip(theirs.contract, frames, 7)) for frames in (90, 30)]
+    engine = Engine.from_onnx(made.report.path, 1)
+    clips = [torch.from_numpy(parity.plausible_clip(engine.contract, frames, 7)) for frames in (90, 30)]
     batch = nn.utils.rnn.pad_sequence([clip[0] for clip in clips], batch_first=True)
     with torch.no_grad():  # as a fork runs two clips of different lengths
-        wanted = network(batch, torch.tensor([clip.shape[1] for clip in clips]))
+        wanted = made.trained(batch, torch.tensor([clip.shape[1] for clip in clips]))
     for number, clip in enumerate(clips):
         steps = int(wanted["feat_len"][number])
         logits = wanted["sequence_logits"][:steps, number].log_softmax(-1)

@@ -11,19 +11,14 @@ import onnx
 import pytest
 import torch
 from export_stage import ColourNet, contract, network
+from network_stage import HANDS, INPUTS, KEYPOINTS, Networks
 from onnx import TensorProto, helper, numpy_helper
 
-from distill.models import build
 from export import onnx_graph, parity
-from export.onnx_graph import PARITY_KEY, ExportReport, ParameterCount, export_onnx, training_only
-from runtime.contract import KeypointInput, Padding, RgbInput, body_and_hands_layout, hand_root
+from export.onnx_graph import PARITY_KEY, ExportReport, ParameterCount, export_onnx
+from runtime.contract import Padding
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed
-
-HANDS = tuple(joint for joint in body_and_hands_layout() if hand_root(joint))
-KEYPOINTS = KeypointInput(
-    body_and_hands_layout(), HANDS, tuple(str(hand_root(joint)) for joint in HANDS), ("left_shoulder", "right_shoulder")
-)
 
 
 def test_file_carries_the_contract_unchanged(exported: ExportReport) -> None:
@@ -53,22 +48,16 @@ def test_file_tells_nothing_of_the_machine_and_is_the_same_twice(exported: Expor
     assert str(Path(__file__).parent).encode() not in content and b".py" not in content
 
 
-NETWORKS = [("lrinet", RgbInput(32, 32)), ("cnn2d1d", RgbInput(64, 64)), ("stgt", KEYPOINTS), ("stgcn", KEYPOINTS)]
-
-
-@pytest.mark.parametrize("name, source", NETWORKS)
-def test_every_network_exports_with_dynamic_time_and_batch(name: str, source: object, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = build({"name": name, "preset": "small"}, 4, source)  # type: ignore[arg-type]
-    inference = model.inference()
-    heads = training_only(model, inference)
-    agreed = contract(name=name, input=source, padding=model.padding)
-    report = export_onnx(inference, agreed, tmp_path / "model.onnx", heads)
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_network_exports_with_dynamic_time_and_batch(name: str, networks: Networks) -> None:
+    made = networks(name)
+    report = made.report
     assert report.dynamic_batch and report.opset <= 20
     assert report.parameters.consistent
-    assert sum(heads.values()) == sum(p.numel() for p in model.parameters()) - report.parameters.module
+    trained = sum(item.numel() for item in made.trained.parameters())
+    assert sum(report.left_out.values()) == trained - report.parameters.module
     if name == "lrinet":
-        assert heads and all(item.startswith("auxiliary.") for item in heads)
+        assert report.left_out and all(item.startswith("auxiliary.") for item in report.left_out)
 
 
 class Branching(ColourNet):
