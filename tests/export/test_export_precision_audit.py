@@ -8,22 +8,18 @@ import numpy as np
 import onnx
 import pytest
 from export_stage import contract
+from network_stage import Networks
 from onnx import ModelProto, numpy_helper
 
 import export.tailor as tailor
 from distill.corpus.store import Corpus
-from distill.models import build as build_network
 from export.engine import build
-from export.onnx_graph import ExportReport, export_onnx, read_model
+from export.onnx_graph import ExportReport, metadata, read_model
 from export.parity import plausible_clip
 from export.precision import Made, make_precision
 from export.precision.audit import LEAST, audit, require
-from runtime.contract import BLANK, Contract, KeypointInput, RgbInput, body_and_hands_layout
+from runtime.contract import METADATA_KEY, Contract
 from runtime.errors import CriterionFailed
-
-JOINTS = ("left_wrist", "right_wrist", "nose", "left_elbow", "right_elbow")
-SHOULDERS = ("left_shoulder", "right_shoulder")
-SKELETON = KeypointInput(body_and_hands_layout(), JOINTS, ("nose",) * 5, SHOULDERS)
 
 
 def damaged(model: ModelProto, index: int, factor: float) -> ModelProto:
@@ -45,15 +41,11 @@ def scales(model: ModelProto) -> list[int]:
 
 
 @pytest.mark.parametrize("flavour", ["u8s8", "s8s8"])
-@pytest.mark.parametrize("name, source", [("lrinet", RgbInput(32, 32)), ("stgt", SKELETON)])
-def test_every_scale_of_a_real_network_is_watched(
-    name: str, source: RgbInput | KeypointInput, flavour: str, tmp_path: Path
-) -> None:
-    network = build_network({"name": name, "preset": "small"}, 5, source)
-    told = Contract(name, source, (BLANK, "A", "B", "C", "D"), 25.0, padding=network.padding)
-    export_onnx(network.inference(), told, tmp_path / "model.onnx")
+@pytest.mark.parametrize("name", ["lrinet", "stgt"])
+def test_every_scale_of_a_real_network_is_watched(name: str, flavour: str, networks: Networks) -> None:
+    model = read_model(networks(name).report.path)
+    told = Contract.from_json(metadata(model)[METADATA_KEY])
     clips = [plausible_clip(told, frames, seed=frames) for frames in (40, 90)]
-    model = read_model(tmp_path / "model.onnx")
     made = make_precision(model, "int8", clips, flavour)
     sound = audit(model, made.model, clips)
     assert len(sound) >= 10 and min(item.decibel for item in sound) > LEAST + 8
