@@ -7,7 +7,7 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -356,33 +356,39 @@ def unreached(module: ForeignNetwork, contract: Contract) -> dict[str, int]:
     """
     x = torch.from_numpy(parity.plausible_clip(contract, LENGTHS_TRIED[2], seed=0))
     parameters = {name: item for name, item in module.named_parameters() if item.is_floating_point()}
-    for item in parameters.values():
-        item.requires_grad_(True)
-    with torch.enable_grad():
-        result = module(x)
-        gradients = (
-            torch.autograd.grad(result.sum(), list(parameters.values()), allow_unused=True)
-            if result.requires_grad
-            else [None] * len(parameters)
-        )
-    module.requires_grad_(False)
-    idle = {name: item for (name, item), slope in zip(parameters.items(), gradients, strict=True) if slope is None}
+    idle = _without_gradient(module, x, parameters)
     if not idle or _same_with_nan(module, x, list(idle.values())):
         return {name: item.numel() for name, item in idle.items()}
     # Gradients were cut on the way (no_grad, detach): each by itself.
     return {name: item.numel() for name, item in idle.items() if _same_with_nan(module, x, [item])}
 
 
+def _without_gradient(
+    module: ForeignNetwork, x: Tensor, parameters: dict[str, nn.Parameter]
+) -> dict[str, nn.Parameter]:
+    """Those that no gradient of the result reaches; all, where the network cannot be derived."""
+    for item in parameters.values():
+        item.requires_grad_(True)
+    slopes: Sequence[Tensor | None] = [None] * len(parameters)
+    with torch.enable_grad(), contextlib.suppress(RuntimeError):  # what only ever runs forwards may write in place
+        slopes = torch.autograd.grad(module(x).sum(), list(parameters.values()), allow_unused=True)
+    module.requires_grad_(False)
+    return {name: item for (name, item), slope in zip(parameters.items(), slopes, strict=True) if slope is None}
+
+
 def _same_with_nan(module: ForeignNetwork, x: Tensor, parameters: list[nn.Parameter]) -> bool:
     kept = [item.detach().clone() for item in parameters]
     with torch.no_grad():
         result = module(x)
-        for item in parameters:
-            item.fill_(float("nan"))
-        same = torch.equal(module(x), result)
-        for item, before in zip(parameters, kept, strict=True):
-            item.copy_(before)
-    return same
+        try:
+            for item in parameters:
+                item.fill_(float("nan"))
+            return torch.equal(module(x), result)
+        except Exception:  # a network that looks for NaN in them depends on them
+            return False
+        finally:
+            for item, before in zip(parameters, kept, strict=True):
+                item.copy_(before)
 
 
 def _own_arithmetic(module: nn.Module) -> Iterator[str]:

@@ -97,8 +97,11 @@ def fit_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: P
 
     Raises `BadInput` naming what is missing, left over, or of another shape.
     """
-    wanted = {_bare(name): (name, item) for name, item in network.state_dict().items()}
-    given = {_bare(name): item for name, item in weights.items()}
+    state = network.state_dict()
+    # A network of its own parts called so keeps their names apart.
+    bare = _bare if len({_bare(name) for name in state}) == len(state) else str
+    wanted = {bare(name): (name, item) for name, item in state.items()}
+    given = {bare(name): item for name, item in weights.items()}
     if len(given) != len(weights):
         raise BadInput(f"{path} names a weight twice, once within a wrapper ('module.'), once without")
     given = _without_holder(given, wanted)

@@ -230,6 +230,23 @@ def test_parameters_that_nothing_depends_on_are_left_out_and_no_others(
     assert all(item.isfinite().all() for item in theirs.module.parameters())
 
 
+class Unlearnable(Reached):
+    """Writes into what a gradient would need, and looks for NaN in a layer whose result is dropped."""
+
+    def forward(self, x: torch.Tensor, lengths: Any) -> torch.Tensor:
+        rows = torch.sigmoid(self.used(self.frozen(x.mean((3, 4)))))
+        rows += 1
+        if self.idle.bias.isnan().any():
+            raise ValueError("NaN")
+        return self.last(rows.unflatten(1, (-1, 4)).amax(2))
+
+
+def test_a_network_without_gradients_loses_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = load(tmp_path, monkeypatch, ROWS, Unlearnable)
+    assert theirs.left_out == {"network.idle.weight": 9}
+    assert all(item.isfinite().all() for item in theirs.module.parameters())
+
+
 def test_what_the_contract_says_is_what_the_network_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = "pixels: {scale: 255, mean: [0.1, 0.2, 0.3], std: [0.5, 0.6, 0.7], order: BGR, crop: 6}\n"
     theirs = load(tmp_path, monkeypatch, ROWS + pixels, stage.Shift)

@@ -111,6 +111,17 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     fit_weights(network(), old, tmp_path)
 
 
+def test_a_part_that_is_called_as_a_wrapper_keeps_its_weights(tmp_path: Path) -> None:
+    class Holder(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.module = nn.Linear(2, 2)
+
+    trained, fresh = Holder(), Holder()
+    fit_weights(fresh, trained.state_dict(), tmp_path)
+    assert all(torch.equal(item, trained.state_dict()[name]) for name, item in fresh.state_dict().items())
+
+
 def glosses(folder: Path, content: Any, blank: int = 0) -> list[str]:
     np.save(folder / "gloss_dict.npy", content, allow_pickle=True)
     return read_glosses("gloss_dict.npy", folder, blank)
