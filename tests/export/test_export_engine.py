@@ -15,6 +15,7 @@ from export_stage import contract, network, write_corpus
 
 import export.tailor as tailor
 import signedge
+from devices import profile as profiles
 from distill.corpus.store import Corpus
 from export.engine import build
 from export.gate import GateResult, judge, require
@@ -192,8 +193,8 @@ def test_int8_without_corpus_and_senseless_budget(exported: ExportReport, corpus
 def test_cpu_without_vnni_gets_seven_bits_and_a_warning(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = dataclasses.replace(tailor.detect(), machine="x86_64", flags=("avx2",))
-    monkeypatch.setattr(tailor, "detect", lambda: plain)
+    plain = dataclasses.replace(profiles.detect(), machine="x86_64", flags=("avx2",))
+    monkeypatch.setattr(profiles, "detect", lambda root: plain)
     manifest = build(exported.path, "x86-cpu", "int8", corpus, tmp_path / "engine")
     assert manifest["plan"]["weight_bits"] == 7 and "without VNNI" in manifest["warnings"][0]
 
