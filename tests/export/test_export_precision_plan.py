@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from export.onnx_graph import ExportReport, read_model
 from export.parity import plausible_clip
 from export.precision import PrecisionPlan, make_precision, plan_int8, scales, write
+from export.precision.audit import audit
 from export.precision.make import check
 from export.precision.nearness import widened
 from runtime.engine import open_session
@@ -96,6 +97,35 @@ def test_an_output_that_is_also_stored_in_eight_bits_is_given_out_as_it_was_comp
     plan = PrecisionPlan({"product": "fp16", "mover": "int8", "layer": "int8"}, BOUNDS)
     exact, given = (results(item, tmp_path)[0] for item in (model, widened(write(model, plan, "s8s8"))))
     np.testing.assert_allclose(given, exact, atol=0.005)  # of halves; a step of the eight bits is 0.07
+
+
+FORMS: list[tuple[str, tuple[int, ...], int, dict[str, Any], list[Any]]] = [
+    ("MatMul", (6, 5), 1, {}, ["n", 6]), ("Gemm", (6, 5), 1, {}, ["n", 6]),
+    ("Gemm", (5, 6), 0, {"transB": 1}, ["n", 6]), ("Conv", (5, 6, 1), 0, {}, [1, 6, "n"]),
+    ("ConvTranspose", (6, 5, 1), 1, {}, [1, 6, "n"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flavour", ["u8s8", "s8s8"])
+@pytest.mark.parametrize("op, shape, axis, given, source", FORMS, ids=lambda item: item if type(item) is str else "")
+def test_every_product_has_a_scale_for_each_of_its_output_channels(
+    op: str, shape: tuple[int, ...], axis: int, given: dict[str, Any], source: list[Any], flavour: str
+) -> None:
+    """Channels 10,000 times apart keep their digits."""
+    by_channel = np.logspace(0, 4, 5).reshape([-1 if place == axis else 1 for place in range(len(shape))])
+    value = (np.random.default_rng(0).normal(size=shape) * by_channel).astype(np.float32)
+    node = helper.make_node(op, ["input", "w"], ["out"], "it", **given)
+    ends = [helper.make_tensor_value_info("input", TensorProto.FLOAT, source)]
+    ends.append(helper.make_tensor_value_info("out", TensorProto.FLOAT, [source[0], 5, *source[2:]]))
+    graph = helper.make_graph([node], "one", ends[:1], ends[1:], [numpy_helper.from_array(value, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    found = write(model, PrecisionPlan({"it": "int8"}, {"input": (-3.0, 3.0), "out": (-9e4, 9e4)}), flavour)
+    check(found)
+    kept = [item for item in audit(model, found, []) if item.what == "weight"]
+    (stored,) = (numpy_helper.to_array(item) for item in found.graph.initializer if item.name == "w.scale")
+    assert [item.tensor for item in kept] == ["w"] and kept[0].decibel > 30
+    others = tuple(place for place in range(len(shape)) if place != axis)
+    np.testing.assert_allclose(stored, np.abs(value).max(others) / 127, 1e-6)
 
 
 def test_what_has_no_one_scale_is_not_moved_in_eight_bits() -> None:
