@@ -184,9 +184,11 @@ class _Shape:
         return self.emit.op("Reshape", x, self.emit.op("Concat", *pieces, axis=0))
 
     def _read(self, letters: list[str]) -> str:
-        """The product of sizes, read from the operands, as a list of one number."""
-        found = []
-        for letter in letters:
+        """The product of sizes, those that are unknown read from the operands, as a list of one number."""
+        open_ones = [letter for letter in letters if self._known([letter]) is None]
+        known = self._known([letter for letter in letters if letter not in open_ones])
+        found = [self.emit.ints(known)] if known is not None and known != 1 else []
+        for letter in open_ones:
             operand = next(item for item in self.operands if letter in item.indices and item.sizes[letter] != 1)
             place = self.emit.ints(operand.indices.index(letter))
             found.append(self.emit.op("Gather", self.emit.op("Shape", operand.name), place, axis=0))

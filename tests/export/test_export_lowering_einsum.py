@@ -111,6 +111,11 @@ def test_forms_that_networks_use(equation: str, sizes: list[list[int]], known: b
     assert_same(equation, sizes, declared)
 
 
+def test_axes_of_size_1_beside_open_ones_are_merged() -> None:
+    declared: list[list[int | str | None]] = [[None, "A", 4], [None, None, 1, None], []]
+    assert_same("dAb,baeA,->ae", [[2, 1, 4], [4, 3, 1, 1], []], declared)
+
+
 def test_contraction_of_the_joints_runs_at_any_length_and_needs_one_product() -> None:
     made = lowered(model("nkctv,kvw->nctw", [["batch", 3, 4, "frames", 5], [3, 5, 5]]))
     ops = [node.op_type for node in made.graph.node]
