@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
-from export.gate import SPLIT
+from export.gate import SPLIT, doubts
 from export.onnx_graph import versions
-from export.precision.nearness import widened
+from export.precision.nearness import has_float16, widened
 from runtime.atomic import atomic_file, atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device import folder as layout
 from runtime.device.builders import BUILDERS
-from runtime.device.fitting import ONNXRUNTIME, Needs
+from runtime.device.fitting import Needs
 from runtime.device.folder import CLIPS, CONTRACT, MODEL, REQUEST, TYPES, GateClip, write_json
 from runtime.device.judging import Verdict, judge, require
 from runtime.engine import Engine
@@ -144,14 +144,16 @@ def make_bundle(
     out: Path,
     archive: bool = False,
     onnxruntime: Path | None = None,
+    complete: ModelProto | None = None,
 ) -> Bundle:
     """Write the bundle folder `out`, and `out`.tar where `archive` asks for it.
 
-    `graph` is lowered for the target's dialect, its precision written. `target` is a `devices.profile.Resolved`.
-    `request` is a `BuildRequest` as plain data. `gate_clips` are the clips that the engine is judged by, with
-    `reference` and `baseline` (FP32) glosses; what the graph reads of them here, through ONNX Runtime, is the gate
-    that the bundle passes, and what its CPU path must read there. `made` is what goes into the engine's manifest:
-    plan, calibration, chain. `onnxruntime` is a libonnxruntime.so for the target, for the CPU path.
+    `graph` is lowered for the target's dialect, its precision written; where flags take the place of casts, `complete`
+    has those, too. `target` is a `devices.profile.Resolved`. `request` is a `BuildRequest` as plain data. `gate_clips`
+    are the clips that the engine is judged by, with `reference` and `baseline` (FP32) glosses; what is read of them
+    here, through ONNX Runtime, is the gate that the bundle passes, and what its CPU path must read there: the graph, or
+    one of float32 with every rounding to float16 in it. `made` is what goes into the engine's manifest: plan,
+    calibration, chain. `onnxruntime` is a libonnxruntime.so for the target, for the CPU path.
     Raises `Refused` for a target without a device side, `BadInput` for what does not fit together, `CriterionFailed`
     where the graph fails its gate; nothing is left then.
     """
@@ -162,17 +164,18 @@ def make_bundle(
         raise BadInput("what a bundle was made from must be said: 'made' has no chain from an ONNX file on")
     said: list[str] = []
     with atomic_folder(out) as folder:
-        complete = _with_contract(graph, contract)
-        (folder / MODEL).write_bytes(complete.SerializeToString(deterministic=True))
+        _write_graph(graph, contract, folder / MODEL)
         judged = MODEL
-        if needs.runtime != ONNXRUNTIME and _has_float16(complete):
+        if has_float16(complete or graph):
             judged = layout.JUDGED
-            (folder / judged).write_bytes(widened(complete).SerializeToString(deterministic=True))
+            _write_graph(widened(complete or graph), contract, folder / judged)
         (folder / CONTRACT).write_text(contract.to_json(), encoding="utf-8")
         write_json(folder / REQUEST, dict(request))
-        write_json(folder / layout.MADE, {name: value for name, value in made.items() if name != "chain"})
         verdict, through = _write_clips(folder, judged, contract, gate_clips, budget)
         require(verdict, f"'{contract.name}' in {precision}, as lowered for {needs.target},")
+        said += doubts(verdict.clips, verdict.baseline_wer)
+        told = {name: value for name, value in made.items() if name != "chain"}
+        write_json(folder / layout.MADE, {**told, "warnings": [*made.get("warnings", ()), *said]})
         _copy_sources(folder)
         said += _add_libraries(folder, needs, onnxruntime)
         _write_texts(folder, contract.name, precision, needs)
@@ -187,7 +190,7 @@ def make_bundle(
             "split": SPLIT,
             "files": files,
             "chain": {**made["chain"], "graph": files[MODEL], "request": files[REQUEST], "gate_clips": files[CLIPS]},
-            "gate": {"through": through, **verdict.described()},
+            "gate": {"split": SPLIT, "read": judged, "through": through, **verdict.described()},
             "versions": {"python": platform.python_version(), **versions(TOOLS)},
         }
         write_json(folder / layout.MANIFEST, manifest)
@@ -257,27 +260,19 @@ def _needs(target: Any) -> Needs:
     )
 
 
-def _with_contract(graph: ModelProto, contract: Contract) -> ModelProto:
-    """The graph with its contract in the metadata, where the CPU path reads it. Raises `BadInput` for another one."""
+def _write_graph(graph: ModelProto, contract: Contract, path: Path) -> None:
+    """Write the graph with its contract in the metadata, for the CPU path. Raises `BadInput` for another one there."""
     import onnx
 
     carried = {item.key: item.value for item in graph.metadata_props}.get(METADATA_KEY)
-    if carried is None:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(graph)
-        copy.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=contract.to_json()))
-        return copy
-    if Contract.from_json(carried) != contract:
+    if carried is not None and Contract.from_json(carried) != contract:
         raise BadInput(f"the graph carries another contract than that of '{contract.name}'")
-    return graph
-
-
-def _has_float16(graph: ModelProto) -> bool:
-    from onnx import TensorProto
-
-    tensors = (item.data_type for item in graph.graph.initializer)
-    casts = (item.i for node in graph.graph.node for item in node.attribute if item.name == "to")
-    return TensorProto.FLOAT16 in {*tensors, *casts}
+    written = graph
+    if carried is None:
+        written = onnx.ModelProto()
+        written.CopyFrom(graph)
+        written.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=contract.to_json()))
+    path.write_bytes(written.SerializeToString(deterministic=True))
 
 
 def _write_clips(

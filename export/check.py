@@ -210,7 +210,8 @@ def _dla(view: GraphView, profile: Profile, dialect: Dialect, precision: str) ->
     entry = view.inputs[0]
     if not known_sizes(view.shape(entry) or (None,)):
         says = f"DLA takes fixed sizes only, and the input '{entry}' leaves {_open_axes(view, entry)} open"
-        yield Finding("", "", "dla-dynamic", says, "an engine for clips of one length: --frames N")
+        one = "a graph of one length, which no engine has as yet (signedge check --frames N tells what DLA takes of it)"
+        yield Finding("", "", "dla-dynamic", says, f"build for its GPU (without --dla); or {one}")
     left = [node for node in view.graph.node if not _taken(view, node, facts)]
     if len(left) == len(view.graph.node):
         says = f"DLA takes no node of this graph: {facts.says}"

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.bundle import Bundle, make_bundle
-from export.engine import GATE_THREADS, Job, origins
+from export.engine import GATE_THREADS, Job, described, origins, parity
 from export.gate import SPLIT
 from export.ship import Shipped, ship
 from export.tailor import Cut
 from runtime.contract import RgbInput
+from runtime.device.builders import BUILDERS
 from runtime.device.folder import GateClip
 from runtime.engine import Engine
-from runtime.errors import BadInput
+from runtime.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from distill.corpus.store import Corpus
@@ -28,32 +29,34 @@ def bundle_for(job: Job, out: Path, archive: bool = False, cut: Cut | None = Non
 
     Raises `BadInput` without a corpus (the engine is judged on its clips, there as here), and as `make_bundle` does.
     """
+    runtime = job.target.software.runtime
+    if runtime not in BUILDERS:
+        raise Refused(f"{job.elsewhere}; engines of {runtime} are made on their own machine only")
     if job.corpus is None:
-        name = job.target.profile.name
-        raise BadInput(f"{name} is not this machine: a bundle for it needs --corpus, for the clips of its gate")
+        raise BadInput(f"{job.elsewhere}: a bundle for it needs --corpus, for the clips of its gate")
     cut = cut or job.cut()
     request = job.request(cut.flags)
-    warnings = list(job.warnings)
     made = {
+        **described(job, runtime),
         **job.lowering.facts,
         **cut.facts,
-        "target": job.order.target.partition("@")[0],
-        "warnings": warnings,
+        "parity": parity(job),
+        "warnings": list(job.warnings),
         "chain": origins(job, cut),
     }
     return make_bundle(
         cut.graph, job.contract, job.target, job.order.precision, request.as_json() if request else {},
-        gate_clips(job, job.corpus), job.order.max_wer_rise, made, out, archive,
+        gate_clips(job, job.corpus), job.order.max_wer_rise, made, out, archive, complete=cut.complete,
     )  # fmt: skip
 
 
-def build_on(job: Job, device: str, out: Path, tell: Tell, cut: Cut | None = None) -> Shipped:
-    """Build the job's engine on `device` (user@host[:port]) over SSH, judge it there, bring it back to `out`."""
+def build_on(job: Job, out: Path, tell: Tell, cut: Cut | None = None) -> Shipped:
+    """Build the job's engine on its device over SSH, judge it there, bring it back to `out`."""
     with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         bundle = bundle_for(job, Path(work) / "bundle", cut=cut)
         for line in bundle.said:
             tell(line)
-        return ship(bundle.folder, device, out, progress=tell)
+        return ship(bundle.folder, job.order.device, out, progress=tell)
 
 
 def gate_clips(job: Job, corpus: Corpus) -> Iterator[GateClip]:

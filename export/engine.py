@@ -14,11 +14,11 @@ import numpy as np
 from devices.host import detect
 from devices.profile import Resolved, resolve
 from export.backends.base import backend
-from export.gate import GateResult, check_corpus, judge, require
+from export.gate import SPLIT, GateResult, check_corpus, doubts, judge, require
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.precision import Int8Plan
-from export.tailor import NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, Lowering, fitted, in_precision, lowered
+from export.tailor import AUTO, NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, Lowering, fitted, in_precision, lowered
 from runtime.atomic import atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.engine import MANIFEST, MANIFEST_FORMAT, Engine
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from distill.corpus.store import Corpus
 
-PRECISIONS = ("fp32", "fp16", "int8", "auto")
+PRECISIONS = ("fp32", "fp16", "int8", AUTO)
 GATE_THREADS = 1  # so that the gate gives the same figures on any number of cores
 TOOLS = ("signedge", "onnx", "onnxruntime", "numpy")
-LONGER = 1.5  # times the longest training clip: what a plan is built for at most
+LONGER = 1.5  # times the longest clip: what a plan is built for at most
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Order:
     max_wer_rise: float = 0.5  # WER points over FP32 that the engine may lose
     int8: Int8Plan = field(default_factory=Int8Plan)
     minutes: float = 10.0  # that a search (auto) may take
-    dla: bool = False  # on the accelerator of Jetson modules that have one
+    dla: bool = False  # on the deep learning accelerator of Jetson modules that have one
+    device: str = ""  # user@host[:port] of the machine that builds it over SSH; "": this one, if it is the target
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -67,6 +68,7 @@ class Job:
     source: ModelProto  # what `model` holds
     contract: Contract
     target: Resolved
+    elsewhere: str  # why its engine is not made on this machine; "" where it is
     corpus: Corpus | None
     lowering: Lowering
     calibration: Calibration | None
@@ -98,8 +100,8 @@ class Job:
 def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     """Read, resolve, check and lower. Raises `BadInput` (broken model, unfit corpus), `Refused` (target, precision)."""
     model = Path(model)
-    target = resolve(order.target)
     source, contract = read_exported(model)
+    target = _resolved(order)
     warnings = [*target.said, *([target.software.note] if target.software.note else [])]
     if corpus is None and order.precision in NEEDS_CLIPS:
         needs = "training clips to calibrate on, and a development split for the WER gate"
@@ -107,14 +109,31 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     if corpus is not None:
         check_corpus(contract, corpus)
         warnings += _other_corpus(contract, corpus)
-    if order.dla and target.profile.dla is None:
-        raise Refused(f"{target.profile.name} has no DLA; build for its GPU, without --dla")
     if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
         warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
-    lowering = lowered(source, contract, target, "int8" if order.precision == "auto" else order.precision)
+    lowering = lowered(source, contract, target, order.precision, order.dla)
     calibrated = corpus is not None and order.precision in NEEDS_CLIPS
     calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
-    return Job(order, model, source, contract, target, corpus, lowering, calibration, tuple(warnings))
+    elsewhere = _elsewhere(order, target)
+    return Job(order, model, source, contract, target, elsewhere, corpus, lowering, calibration, tuple(warnings))
+
+
+def _resolved(order: Order) -> Resolved:
+    """The target, as the machine that builds it is: this one, or the device."""
+    if not order.device:
+        return resolve(order.target)
+    from export.ship import looked_at
+
+    with looked_at(order.device) as root:
+        return resolve(order.target, root)._replace(at_hand=False)
+
+
+def _elsewhere(order: Order, target: Resolved) -> str:
+    if order.device:
+        return f"it is built on {order.device}"
+    if not target.at_hand:
+        return f"this machine is no {target.profile.name} with {target.software.name}"
+    return backend(target.software.runtime).available(target.profile).why_not
 
 
 def build(
@@ -139,21 +158,20 @@ def build(
 
 def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -> dict[str, Any]:
     """Carry out a job on this machine; see `build`. `cut` and `runtime` are what a search has found."""
+    if job.elsewhere:
+        why = job.elsewhere
+        raise Refused(f"an engine passes its WER gate on the machine that it is for: {why}; build a bundle for it")
     runtime = runtime or job.target.software.runtime
     engines = backend(runtime)
-    found = engines.available(job.target.profile)
-    if not (job.target.at_hand and found.here):
-        why = found.why_not or f"this machine is no {job.target.profile.name}"
-        raise Refused(f"an engine passes its WER gate on the machine that it is for: {why}; build a bundle for it")
-    cut = cut or job.cut()
-    request = job.request(cut.flags)
     with atomic_folder(out) as folder:
+        cut = cut or job.cut()
+        request = job.request(cut.flags)
         built = engines.build(cut.graph, job.contract, folder, request)
         result = _gate(engines.load(folder, GATE_THREADS, request), job)
         warnings = list(job.warnings)
         if result is not None:
             require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
-            warnings += result.doubts()
+            warnings += doubts(result.clips, result.baseline_wer)
         files = {name: sha256_file(folder / name) for name in built.files}
         manifest = sign({
             "format": MANIFEST_FORMAT,
@@ -161,7 +179,7 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
             **described(job, runtime),
             "files": files,
             "chain": {**origins(job, cut), "engine": files[built.files[0]]},
-            "parity": json.loads(metadata(job.source)[PARITY_KEY]),
+            "parity": parity(job),
             "gate": None if result is None else {**dataclasses.asdict(result), "passed": result.passed},
             **job.lowering.facts,
             **cut.facts,
@@ -197,14 +215,19 @@ def origins(job: Job, cut: Cut) -> dict[str, str]:
     }
 
 
+def parity(job: Job) -> Any:
+    """How near the graph is to its checkpoint, as its export showed it."""
+    return json.loads(metadata(job.source)[PARITY_KEY])
+
+
 def length_profiles(contract: Contract, corpus: Corpus | None) -> tuple[dict[str, int], ...]:
     """Optimisation profiles by length, in padded frames: one for every length, then one for each half of the clips.
 
-    The first alone serves a runtime that knows one only. Without a corpus, the window of the contract stands for the
-    longest clip.
+    The first alone serves a runtime that knows one only. The clips are those that ranges are taken on and those of the
+    gate, all of which must fit. Without a corpus, the window of the contract stands for the longest clip.
     """
     padding = contract.padding
-    lengths = sorted(row.frames for row in corpus.split(TRAIN)) if corpus is not None else []
+    lengths = sorted(row.frames for row in corpus.rows if row.split in (TRAIN, SPLIT)) if corpus is not None else []
     lengths = lengths or [contract.chunk // 2 or 64, contract.chunk or 256]
     shortest, usual = padding.total(1), padding.total(int(np.median(lengths)))
     longest, most = padding.total(lengths[-1]), padding.total(int(lengths[-1] * LONGER))

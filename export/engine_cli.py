@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from runtime.errors import BadInput
+
 if TYPE_CHECKING:
+    from export.bundle import Bundle
     from export.engine import Job
 
 app = typer.Typer(help="Compile an ONNX file to an engine that has passed the WER gate.")
@@ -27,8 +30,9 @@ def engine(
     calibration_method: Annotated[str, typer.Option(help="minmax, percentile or mse")] = "minmax",
     seed: Annotated[int, typer.Option(min=0, help="draws the calibration clips")] = 0,
     budget_minutes: Annotated[float, typer.Option(help="auto: how long to search; what was tried is kept")] = 10.0,
+    dla: Annotated[bool, typer.Option("--dla", help="on a Jetson's deep learning accelerator, if it fits")] = False,
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
-    tar: Annotated[bool, typer.Option("--tar", help="pack a bundle into OUT.tar, too")] = False,
+    tar: Annotated[bool, typer.Option("--tar", help="pack the bundle into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
 ) -> None:
     """Compile MODEL for TARGET. An engine whose WER rises beyond the budget is not kept (exit status 1).
@@ -39,42 +43,51 @@ def engine(
     from distill.corpus.store import Corpus
     from export.engine import Order, start
     from export.precision import Int8Plan
+    from runtime.atomic import check_free
 
+    check_free(out)
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
-    order = Order(target, precision, max_wer_rise, plan, budget_minutes)
+    order = Order(target, precision, max_wer_rise, plan, budget_minutes, dla, device)
     job = start(model, order, Corpus(corpus) if corpus else None)
+    if tar and (device or not job.elsewhere):
+        raise BadInput("--tar packs a bundle, and an engine is made at once: leave it out")
     for warning in job.warnings:
         _tell(warning)
-    cut, runtime = None, ""
-    if precision == "auto":
-        from export.search.auto import find
-
-        found = find(job, out.with_name(f"{out.name}.search"), _tell)
-        cut, runtime = found.cut, found.runtime
-    if job.target.at_hand:
-        from export.engine import build_here
-
-        manifest = build_here(job, out, cut, runtime)
-        for warning in manifest["warnings"][len(job.warnings) :]:
-            _tell(warning)
-        lines = _engine_lines(manifest, out)
-    elif device:
-        from export.elsewhere import build_on
-
-        shipped = build_on(job, device, out, _tell, cut)
-        manifest = shipped.manifest
-        lines = [f"{out}: built and judged on {device}; logs and records in {shipped.logs}"]
-    else:
-        from export.elsewhere import bundle_for
-
-        bundle = bundle_for(job, out, tar, cut)
-        manifest = bundle.manifest
-        lines = [*bundle.said, *_bundle_lines(job, manifest, out)]
+    manifest, lines = _made(job, out, tar)
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
     for line in lines:
         print(line)
+
+
+def _made(job: Job, out: Path, tar: bool) -> tuple[dict[str, Any], list[str]]:
+    """Carry out a job: the manifest of what lies at `out` then, and lines for people."""
+    cut, runtime, search = None, "", dict[str, Any]()
+    if job.order.precision == "auto":
+        from export.search.auto import find
+
+        found = find(job, out.with_name(f"{out.name}.search"), _tell)
+        cut, runtime, search = found.cut, found.runtime, found.record
+    if not job.elsewhere:
+        from export.engine import build_here
+
+        manifest = build_here(job, out, cut, runtime)
+        for warning in manifest["warnings"][len(job.warnings) :]:
+            _tell(warning)
+        return manifest, _engine_lines(manifest, out)
+    if job.order.device:
+        from export.elsewhere import build_on
+
+        shipped = build_on(job, out, _tell, cut)
+        told = f"{out}: built and judged on {job.order.device}; logs and records in {shipped.logs}"
+        return shipped.manifest, [told, *_search_lines(search), *_gate_lines(shipped.manifest)]
+    from export.elsewhere import bundle_for
+
+    bundle = bundle_for(job, out, tar, cut)
+    for line in bundle.said:
+        _tell(line)
+    return bundle.manifest, [*_bundle_lines(job, bundle), *_search_lines(search)]
 
 
 def _tell(words: str) -> None:
@@ -92,22 +105,21 @@ def _engine_lines(manifest: dict[str, Any], out: Path) -> list[str]:
         told = ", ".join(narrow) or "none is narrow"
         clips = len(manifest["calibration"]["clips"])
         lines.append(f"of {len(kinds)} nodes that a rule speaks of: {told}; ranges from {clips} clips")
-    return lines + _search_lines(manifest) + _gate_lines(manifest)
+    return lines + _search_lines(manifest.get("search", {})) + _gate_lines(manifest)
 
 
-def _search_lines(manifest: dict[str, Any]) -> list[str]:
-    if "search" not in manifest:
+def _search_lines(search: dict[str, Any]) -> list[str]:
+    if not search:
         return []
-    search = manifest["search"]
-    timed = {item["name"]: item["ms"] for item in search["trials"] if item["ms"] is not None}
-    plain = {name: timed[name] for name in ("fp32", "fp16", "int8") if name in timed}
-    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in plain.items())
     state = "searched to the end" if search["complete"] else "the time ran out; run it again to go on"
     lines = [
-        f"auto chose '{search['chosen']}': {timed[search['chosen']]:.2f} ms a clip ({told}); {search['times']}",
+        f"auto chose '{search['chosen']}' in {search['runtime']}: {search['ms']:.2f} ms a clip; {search['times']}",
         f"{len(search['trials'])} assignments tried in {search['seconds']:.0f} s, {state}",
     ]
-    return lines + ([f"runtime: {search['choice']['why']}"] if "choice" in search else [])
+    for name, found in search["against"].items():
+        within = f" ({found['low']:.3f} to {found['high']:.3f})" if found["low"] < found["high"] else ""
+        lines.append(f"  {name} takes {found['value']:.3f} times its time{within}")
+    return lines + [f"  {words}" for words in search["left_out"]]
 
 
 def _gate_lines(manifest: dict[str, Any]) -> list[str]:
@@ -122,11 +134,18 @@ def _gate_lines(manifest: dict[str, Any]) -> list[str]:
     return [f"WER gate passed: {read}, fp32 {gate['baseline_wer']:.2f} %, {rise}"]
 
 
-def _bundle_lines(job: Job, manifest: dict[str, Any], out: Path) -> list[str]:
-    software = job.target.software
+def _bundle_lines(job: Job, bundle: Bundle) -> list[str]:
+    software, manifest, folder = job.target.software, bundle.manifest, bundle.folder
+    there = f"sh {folder}/build.sh"
+    if not job.target.at_hand:
+        there = f"copy {folder.name} to the device, then: sh {folder.name}/build.sh        (or give --device user@host)"
+    archive = [f"{bundle.archive}: the same, packed"] if bundle.archive else []
     return [
-        f"{out}: a bundle, not yet an engine: {manifest['name']}, {manifest['precision']}",
-        f"for {job.target.profile.name} ({software.name}, {software.runtime} {software.version})",
-        f"its graph passed the gate here, through {manifest['gate']['through']}; the engine's own gate runs there:",
-        f"  copy {out.name} to the device, then: sh {out.name}/build.sh        (or give --device user@host)",
+        f"{folder}: a bundle, not yet an engine: {manifest['name']}, {manifest['precision']}",
+        *archive,
+        f"for {job.target.profile.name} ({software.name}, {software.runtime} {software.version}): {job.elsewhere}",
+        f"its graph passed the gate here, through {manifest['gate']['through']}:",
+        *[f"  {line}" for line in _gate_lines(manifest)],
+        "the engine's own gate runs there:",
+        f"  {there}",
     ]

@@ -5,6 +5,8 @@ Uses the system's ssh. What it asks of the far side: sh, tar, sha256sum, df, and
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import os
 import re
@@ -18,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from devices import jetson
 from export.bundle import COMMAND, add_file
-from runtime.atomic import atomic_folder
+from runtime.atomic import atomic_folder, check_free
 from runtime.device.build import ENGINE, LOGS
 from runtime.device.folder import MANIFEST, read_bundle, write_json
+from runtime.device.machine import ROOT_VARIABLE
 from runtime.engine import read_manifest
 from runtime.errors import BadInput, CriterionFailed, Refused, SignedgeError
 from runtime.hashing import sha256_file
@@ -35,6 +39,7 @@ RUN = "run"
 ROOM = 32 << 20  # bytes that a build may write beside twice the graph: plan, logs
 MARK = "signedge-begin"  # what a login script prints before it is not ours
 LOST = 255  # ssh's own exit status; no command of ours has it
+TELLING = (jetson.MODEL, jetson.COMPATIBLE, jetson.RELEASE, "proc/cpuinfo", "proc/meminfo")  # what a machine is told by
 
 # What ssh says where it cannot connect -> what it means.
 MEANINGS = (
@@ -82,8 +87,7 @@ def ship(
     """
     bundle, out = Path(bundle), Path(out)
     manifest = read_bundle(bundle)
-    if out.exists():
-        raise BadInput(f"{out} already exists; choose another place or remove it first")
+    check_free(out)
     far = _Far(device, f"{folder}/{_name(manifest['name'])}-{sha256_file(bundle / MANIFEST)[:16]}")
     hashes = {MANIFEST: sha256_file(bundle / MANIFEST), **manifest["files"]}
     try:
@@ -103,6 +107,24 @@ def ship(
     if failure is not None:
         raise failure
     return Shipped(engine, logs, manifest if engine is None else read_manifest(engine))
+
+
+@contextlib.contextmanager
+def looked_at(device: str) -> Iterator[Path]:
+    """A folder with the files that tell what `device` (user@host[:port]) is, to be looked at as one's own /.
+
+    Raises `BadInput` where the device cannot be reached.
+    """
+    script = f'for name in {" ".join(TELLING)}; do file="${{{ROOT_VARIABLE}:-}}/$name"; '
+    lines = _Far(device, ".").ask(script + '[ -r "$file" ] && echo "$name $(base64 < "$file" | tr -d "\\n")"; done; :')
+    with tempfile.TemporaryDirectory(prefix="signedge.") as work:
+        for name, _, text in (line.partition(" ") for line in lines):
+            if name in TELLING:
+                path = Path(work) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(binascii.Error):
+                    path.write_bytes(base64.b64decode(text))
+        yield Path(work)
 
 
 def _name(text: str) -> str:
@@ -204,7 +226,7 @@ class _Far:
             raise self._unreached(said)
         told = said[-1].removeprefix("signedge: ") if said else f"its build ended with status {status}"
         kind = {1: CriterionFailed, 3: Refused}.get(status, BadInput)
-        if status == 1 and any(line.startswith("Traceback") for line in said):
+        if status == 1 and any(line.startswith("Traceback") for line in said):  # it did not even begin
             kind = BadInput
         return kind(f"{self.host}: {told}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ import numpy as np
 from devices import dialect as dialects
 from devices.dialect import Dialect
 from devices.profile import Resolved
-from export.calibration import choose_clips, fingerprint
+from export.calibration import choose_clips, extremes, fingerprint
 from export.check import Verdict, check
+from export.graph import GraphView
 from export.lowering import lower, prove
-from export.precision import Int8Plan, Made, audit, make_precision, plan_fp16
+from export.precision import Int8Plan, PrecisionPlan, audit, make_precision, write
+from export.precision.fp16 import float_tensors, with_halves
+from export.precision.plan import PRECISIONS
 from runtime.contract import Contract, RgbInput
 from runtime.errors import BadInput, Refused
 from runtime.preprocess import prepare
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
 TRAIN = "train"
 TENSORRT = ("tensorrt", "tensorrt-rtx")
-NEEDS_CLIPS = ("fp16", "int8", "auto")
+AUTO = "auto"
+NEEDS_CLIPS = ("fp16", "int8", AUTO)
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,14 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph in its precision; `facts` for the manifest, `flags` for versions that take precision from flags."""
+    """A graph in its precision: `facts` for the manifest, `flags` for versions that take FP16 from flags.
+
+    `complete` has all of its precision written into it: the graph itself, but where flags take the place of casts.
+    It is what is judged where the target is another machine.
+    """
 
     graph: ModelProto
+    complete: ModelProto
     facts: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
 
@@ -59,14 +68,26 @@ def flavour_of(target: Resolved) -> str:
     return target.profile.int8_flavour.lower()
 
 
-def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: str) -> Lowering:
-    """`model` as the target's dialect reads it, shown to compute the same.
+def precisions_of(target: Resolved) -> tuple[str, ...]:
+    """What both hardware and runtime of the target compute in, the widest first."""
+    profile, dialect = target.profile, dialect_of(target)
+    return tuple(kind for kind in PRECISIONS if kind in dialect.precisions and kind not in profile.lacks)
 
-    Raises `Refused` naming node and rule where no lowering makes it fit or the target has not this precision,
-    `CriterionFailed` where what was lowered computes something else.
+
+def around_int8(target: Resolved) -> str:
+    """What a graph of eight bits computes in elsewhere: on GPUs in FP16, as far as its rules let it."""
+    return "fp16" if dialect_of(target).runtime in TENSORRT and "fp16" in precisions_of(target) else "fp32"
+
+
+def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: str, dla: bool = False) -> Lowering:
+    """`model` as the target's dialect reads it, shown to compute the same. `precision` auto: any that the target has.
+
+    Raises `Refused` naming node and rule where no lowering makes it fit or the target has not this precision, or not
+    on its deep learning accelerator (`dla`), `CriterionFailed` where what was lowered computes something else.
     """
     dialect = dialect_of(target)
-    _require(check(model, target.profile, dialect, precision), f"'{contract.name}' in {precision}")
+    asked = precisions_of(target)[-1] if precision == AUTO else precision
+    _require(check(model, target.profile, dialect, asked, dla), f"'{contract.name}' in {precision}")
     graph, changes = lower(model, dialect)
     if not changes:
         return Lowering(model, {})
@@ -110,37 +131,56 @@ class Calibration:
 def in_precision(
     graph: ModelProto, precision: str, calibration: Calibration | None, target: Resolved, plan: Int8Plan
 ) -> Cut:
-    """A lowered graph in fp32, fp16 or int8, written as the target's dialect takes it.
+    """A lowered graph in fp32, fp16 or int8, as the target's dialect takes it.
 
-    Where precision is a matter of flags (TensorRT before 10), fp16 leaves the graph as it is and names the nodes that
-    must stay in FP32. Raises as `make_precision` does, `BadInput` where there is nothing to calibrate on, `Refused`
-    where what was written no longer fits.
+    Raises as `make_precision` does, `BadInput` where there is nothing to calibrate on, `Refused` where what was written
+    no longer fits.
     """
-    dialect = dialect_of(target)
-    tensorrt = dialect.runtime in TENSORRT
     if precision == "fp32":
-        return Cut(graph)
+        return Cut(graph, graph)
     if calibration is None:
         raise BadInput(f"{precision} needs clips of a corpus to calibrate on")
-    facts: dict[str, Any] = {"plan": dataclasses.asdict(plan), "calibration": calibration.described()}
-    if precision == "fp16" and dialect.typing == "weak":
-        halves = plan_fp16(graph, calibration.inputs())
-        wide = tuple(sorted(name for name, kind in halves.assignment.items() if kind == "fp32"))
-        told = {"decisions": [dataclasses.asdict(item) for item in halves.decisions], "ranges": {}}
-        return Cut(graph, {**facts, **told}, {"fp16": True, "keep_fp32": wide, "strongly_typed": False})
-    strong = tensorrt and dialect.typing != "weak"
-    rest = "fp16" if strong else "fp32"
-    made = make_precision(graph, precision, calibration.inputs(), flavour_of(target), plan, rest)
+    rest = around_int8(target)
+    made = make_precision(
+        graph, precision, calibration.inputs(), flavour_of(target), plan, "fp32" if by_flags(target) else rest
+    )
+    chosen = made.plan
     if precision == "int8":
-        audited(graph, made.model, calibration)
-    flags = {"fp16": True, "int8": True, "strongly_typed": False} if tensorrt and not strong else {}
-    return Cut(written(made, target, precision), {**facts, **told_of(made)}, flags)
+        audited(graph, made.model, calibration.inputs())
+        if by_flags(target) and rest == "fp16":
+            view = GraphView(graph)
+            chosen = with_halves(view, chosen, extremes(graph, float_tensors(view), calibration.inputs()))
+    facts = {"plan": dataclasses.asdict(plan), "calibration": calibration.described(), **told_of(chosen)}
+    return carried(graph, chosen, target, {**facts, "precision_report": made.report})
 
 
-def written(made: Made, target: Resolved, precision: str) -> ModelProto:
-    """The graph of `made`, once more held against the dialect: what a writer adds must fit, too."""
-    _require(check(made.model, target.profile, dialect_of(target), precision), f"the graph once written in {precision}")
-    return made.model
+def by_flags(target: Resolved) -> bool:
+    """Whether flags, not types in the graph, say what computes in FP16: TensorRT before 10."""
+    return dialect_of(target).typing == "weak"
+
+
+def carried(graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dict[str, Any]) -> Cut:
+    """`graph` with `plan` in it, as the target's dialect takes it: flags name the nodes that they must leave in FP32.
+
+    Raises `Refused` where what was written no longer fits: what a writer adds must be read, too.
+    """
+    flavour = flavour_of(target)
+    flags: dict[str, Any] = {}
+    if not plan.assignment:
+        shipped = complete = graph
+    elif not by_flags(target):
+        shipped = complete = write(graph, plan, flavour)
+    else:
+        eight = {node: kind for node, kind in plan.assignment.items() if kind == "int8"}
+        shipped = write(graph, dataclasses.replace(plan, assignment=eight), flavour) if eight else graph
+        halves = {node: kind for node, kind in plan.assignment.items() if kind == "fp16"}
+        complete = write(shipped, dataclasses.replace(plan, assignment=halves), flavour) if halves else shipped
+        held = tuple(sorted(node for node, kind in plan.assignment.items() if kind == "fp32")) if halves else ()
+        flags = {"fp16": bool(halves), "int8": bool(eight), "keep_fp32": held, "strongly_typed": False}
+    narrowest = next((kind for kind in reversed(PRECISIONS) if plan.count(kind)), PRECISIONS[0])
+    verdict = check(shipped, target.profile, dialect_of(target), narrowest)
+    _require(verdict, f"the graph once written in {narrowest}")
+    return Cut(shipped, complete, facts, flags)
 
 
 def _require(verdict: Verdict, what: str) -> None:
@@ -153,16 +193,15 @@ def _require(verdict: Verdict, what: str) -> None:
     raise Refused(f"{what} does not fit {verdict.target} ({verdict.dialect}): {where}{first.says}{helps}{others}")
 
 
-def audited(graph: ModelProto, quantised: ModelProto, calibration: Calibration) -> None:
+def audited(graph: ModelProto, quantised: ModelProto, inputs: Iterable[np.ndarray]) -> None:
     """Raise `CriterionFailed` naming a tensor of `quantised` whose scale does not fit it: export/precision/audit.py."""
-    clips = itertools.islice(calibration.inputs(), audit.CLIPS)
+    clips = itertools.islice(inputs, audit.CLIPS)
     audit.require(audit.audit(graph, quantised, clips), "the gate of eight bits failed")
 
 
-def told_of(made: Made) -> dict[str, Any]:
-    """What a manifest keeps of a precision."""
+def told_of(plan: PrecisionPlan) -> dict[str, Any]:
+    """What a manifest keeps of a plan."""
     return {
-        "decisions": [dataclasses.asdict(item) for item in made.plan.decisions],
-        "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in made.plan.ranges.items()},
-        "precision_report": made.report,
+        "decisions": [dataclasses.asdict(item) for item in plan.decisions],
+        "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in plan.ranges.items()},
     }

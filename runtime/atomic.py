@@ -40,6 +40,20 @@ def check_writable(path: Path) -> None:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def check_free(folder: Path, replace: bool = False) -> None:
+    """Raise `BadInput` where `atomic_folder` would not write: at a file, or at a folder that holds something."""
+    if not folder.name:
+        raise BadInput(f"{folder} is this folder, or the root; name one that is to be made")
+    if folder.is_file():
+        raise BadInput(f"{folder} is a file; a folder was to be written there")
+    try:
+        taken = folder.exists() and any(folder.iterdir()) and not replace
+    except OSError as error:
+        raise _explain(folder, error) from error
+    if taken:
+        raise BadInput(f"{folder} already exists; choose another place or remove it first")
+
+
 @contextlib.contextmanager
 def unwinding_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the process with status 143 by way of `SystemExit`, so that temporary files are removed."""
@@ -85,14 +99,7 @@ def atomic_folder(target: PathLike, replace: bool = False) -> Iterator[Path]:
     An existing non-empty `target` is an error unless `replace`; it is then moved away only once the new one is whole.
     """
     target = Path(target)
-    if target.is_file():
-        raise BadInput(f"{target} is a file; a folder was to be written there")
-    try:
-        taken = target.exists() and any(target.iterdir()) and not replace
-    except OSError as error:
-        raise _explain(target, error) from error
-    if taken:
-        raise BadInput(f"{target} already exists; choose another place or remove it first")
+    check_free(target, replace)
     _make_parent(target)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -153,6 +154,15 @@ def halves(view: GraphView, seen: Mapping[str, Range], int8: Mapping[str, str]) 
         assignment[node.name] = precision
         decisions.append(Decision(node.name, node.op_type, precision, reason))
     return PrecisionPlan(assignment, {}, decisions)
+
+
+def with_halves(view: GraphView, plan: PrecisionPlan, seen: Mapping[str, Range]) -> PrecisionPlan:
+    """`plan` with FP16, by its rules, for what is not in eight bits."""
+    eight = {node: precision for node, precision in plan.assignment.items() if precision == "int8"}
+    half = halves(view, seen, eight)
+    told = {item.node: item for item in (*half.decisions, *(item for item in plan.decisions if item.node in eight))}
+    decisions = [told[node.name] for node in view.graph.node if node.name in told]
+    return dataclasses.replace(plan, assignment={**half.assignment, **eight}, decisions=decisions)
 
 
 def float_tensors(view: GraphView) -> list[str]:

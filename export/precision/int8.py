@@ -24,7 +24,7 @@ from export.calibration import METHODS, clipped, observe
 from export.graph import GraphView, name_nodes
 from export.precision import flavour as flavours
 from export.precision.floats import FLOAT
-from export.precision.fp16 import NORMALISATIONS, float_tensors, halves
+from export.precision.fp16 import NORMALISATIONS, float_tensors, with_halves
 from export.precision.placement import PRODUCTS, Placement, moved, pieces
 from export.precision.plan import Decision, PrecisionPlan
 from export.precision.questions import feeds_output, reads_input, weight_size
@@ -156,6 +156,11 @@ MOVED = "moves data only: one scale on both sides, so eight bits pass through"
 SHIFTED = "joins pieces of one tensor (temporal shift): one scale on both sides, so eight bits pass through"
 
 
+def takes_eight_bits(view: GraphView, node: NodeProto) -> bool:
+    """Whether a product has a form that eight-bit kernels compute: a search may then try what the rules would not."""
+    return view.weighted(node) and not _two_activations(view, node, {}) and not _unusual(view, node, {})
+
+
 def decide(model: ModelProto, flavour: str = "u8s8", forced: Mapping[str, str] | None = None) -> list[Decision]:
     """The precision of every node that a rule speaks of, in graph order.
 
@@ -247,10 +252,5 @@ def plan_for(
     with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         seen, samples = observe(model, tensors, roots, clips, Path(work))
     ranges = {name: clipped(name, samples[name], seen[name], options.method) for name in roots}
-    if rest == "fp16":
-        eight = {name: precision for name, precision in assignment.items() if precision == "int8"}
-        half = halves(view, seen, eight)
-        assignment = {**half.assignment, **eight}
-        told = {item.node: item for item in (*half.decisions, *(item for item in decisions if item.node in eight))}
-        decisions = [told[node.name] for node in view.graph.node if node.name in told]
-    return PrecisionPlan(assignment, ranges, decisions, options.weight_bits)
+    plan = PrecisionPlan(assignment, ranges, decisions, options.weight_bits)
+    return with_halves(view, plan, seen) if rest == "fp16" else plan

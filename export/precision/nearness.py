@@ -55,6 +55,13 @@ def nearness(before: ModelProto, after: ModelProto, clips: Sequence[np.ndarray])
     return Nearness(len(clips), steps, largest, divergence / max(steps, 1), flips, finite)
 
 
+def has_float16(model: ModelProto) -> bool:
+    """Whether anything in a graph is float16."""
+    tensors = (item.data_type for item in model.graph.initializer)
+    casts = (item.i for node in model.graph.node for item in node.attribute if item.name == "to")
+    return FLOAT16 in {*tensors, *casts}
+
+
 def widened(model: ModelProto) -> ModelProto:
     """A float32 graph with the values of a graph that has float16 in it: every rounding to float16 is kept as a pair of
     casts, and sums inside a node are in float32, as tensor cores' are.

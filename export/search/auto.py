@@ -1,12 +1,13 @@
-"""`--precision auto`: ranks the nodes of a job's graph, searches, and says what was tried.
+"""`--precision auto`: judges and ranks what a job's graph may be, searches, chooses, and says what was tried.
 
-Times are measured, in turns, where the target is this machine; elsewhere they are predicted (predict.py) and called so.
+Everything is judged on the development split, so what is chosen was also chosen for how it reads these very clips:
+`signedge bench` tells how it reads others.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,42 +17,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from devices.profile import Resolved
-from export.backends.base import backend
-from export.backends.choice import fastest, usable
-from export.backends.race import race
-from export.calibration import clipped, observe
+from devices.host import detect
+from devices.load import load_average
+from export.backends.choice import choose
+from export.backends.race import Ratio, ratio
 from export.gate import Reading, compare, read
-from export.graph import GraphView, name_nodes
 from export.onnx_graph import versions
-from export.precision import PrecisionPlan, plan_fp16, write
-from export.precision import flavour as flavours
-from export.precision.fp16 import float_tensors, halves
-from export.precision.int8 import decide
-from export.precision.nearness import widened
-from export.precision.placement import PRODUCTS, Placement
-from export.search.predict import Machine, predicted_ms, work_of
-from export.search.search import Assignment, Candidate, Found, Judged, Search, Tried
+from export.search.kept import Kept
+from export.search.places import SECONDS, THREADS, Elsewhere, Here, Place, name_of, readable, typical_ms
+from export.search.predict import machine_of
+from export.search.search import Assignment, Candidate, Found, Judged, Search, Trial
 from export.search.sensitivity import Harm, harm
-from export.tailor import Cut, audited, flavour_of
-from runtime.engine import Engine, open_session
-from runtime.errors import BadInput
+from export.search.space import Space
+from export.tailor import Cut, audited, precisions_of
+from runtime.engine import INPUT, Engine, open_session
+from runtime.errors import BadInput, CriterionFailed, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
+    from distill.corpus.store import Corpus
     from export.engine import Job
 
-REST = "*"  # in an assignment: what all nodes compute in that it does not name
-TRIED = "tried.jsonl"
+FILE = "tried.jsonl"
+JUDGED, HARMS, GAINS = "judged", "harm", "gain"  # kinds of what is kept
 RANKED_ON = 16  # clips on which the harm of a single node is measured
-TIMED_ON = 8  # clips on which candidates race
-SECONDS = 8.0  # of a race
-THREADS = 1
-EIGHT_BITS = 0.4  # of a product's time in FP32, on CPUs with VNNI: what nodes are ranked by before any is timed
-TOOLS = ("signedge", "onnxruntime", "numpy")
-LAUNCH = 5e-6  # s a kernel, on GPUs; an assumption
+TOOLS = ("signedge", "numpy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 Tell = Callable[[str], None]
 
 
@@ -64,307 +54,227 @@ class Auto:
     record: dict[str, Any]
 
 
-def find(job: Job, work: Path, tell: Tell = lambda words: None) -> Auto:
-    """Search the precision of a job's graph. `work` keeps what was tried, so that a search that was stopped goes on.
+@dataclass(frozen=True)
+class Final:
+    """The choice among the search's and the plain precisions, in every runtime that is open."""
 
-    Raises `CriterionFailed` where not even FP32 can be kept, which is a matter of the runtime, not of precision.
+    trial: Trial
+    runtime: str
+    ms: float
+    against: dict[str, Ratio]  # the others: how many times its time they take
+    left_out: list[str]
+
+
+def find(job: Job, work: Path, tell: Tell = lambda words: None) -> Auto:
+    """Search the precision of a job's graph. `work` keeps what was found out: a search that was stopped goes on.
+
+    Ranking, search and races share the order's minutes; the plain precisions are judged and timed whatever these are.
+    Raises `CriterionFailed` where not even they can be kept.
     """
     if job.corpus is None or job.calibration is None:
         raise BadInput("auto needs --corpus: clips to calibrate on, and a development split to judge by")
-    began = time.monotonic()
-    end = began + 60 * job.order.minutes
+    began, spared = time.monotonic(), 0 if job.elsewhere else 2 * SECONDS  # for the races at the end
+
+    def left() -> float:
+        return began + 60 * job.order.minutes - spared - time.monotonic()
+
+    def told(name: str, judged: Judged) -> None:
+        lost = f"; {judged.unsound}" if judged.unsound else ""
+        tell(f"{name}: WER {judged.wer:.2f} %, rise {judged.rise:+.2f} (to {judged.high:+.2f}){lost}")
+
     with tempfile.TemporaryDirectory(prefix="signedge.") as scratch:
-        bench = _Bench(job, Path(scratch), tell)
-        tell(f"ranking {len(bench.products)} nodes by what they do to the glosses")
-        candidates = bench.candidates(lambda: end - time.monotonic())
-        tried = Tried(work / TRIED, bench.key())
-        known = len(tried)
-
-        def told(name: str, judged: Judged) -> None:
-            tell(f"{name}: WER {judged.wer:.2f} %, rise {judged.rise:+.2f} (to {judged.high:+.2f})")
-
-        budget = job.order.max_wer_rise
-        search = Search(bench.judge, bench.clock, budget, tried, lambda: end - time.monotonic(), told)
-        found = search.run(bench.anchors(), bench.wide(), candidates)
-        runtime, choice = bench.choose_runtime(found.chosen.assignment)
+        kinds = _kinds(job, tell)
+        space = Space(job, job.calibration, kinds, Path(scratch))
+        place: Place = (Elsewhere if job.elsewhere else Here)(job, space, Path(scratch))
+        kept = Kept(work / FILE, _key(job, job.corpus))
+        known = len(kept)
+        bench = _Bench(job, job.corpus, space, place, kept, tell)
+        search = Search(bench.judge, bench.clock, job.order.max_wer_rise, left, told)
+        found = search.run(_fitting(space, tell), space.wide(), lambda: bench.ranked(left))
+        final = bench.final(found, search.passes)
         record = {
-            **_record(found, bench),
+            "chosen": final.trial.name,
+            "runtime": final.runtime,
+            "ms": final.ms,
+            "times": place.times,
+            "against": {name: found._asdict() for name, found in final.against.items()},
+            "left_out": final.left_out,
+            "load": load_average(),
+            "complete": found.complete,
             "known_before": known,
             "seconds": round(time.monotonic() - began, 1),
             "budget_minutes": job.order.minutes,
-            **({"choice": choice} if choice else {}),
+            "ranking": bench.ranking(),
+            "trials": [_told(trial, len(space.products)) for trial in found.trials],
         }
-        return Auto(bench.cut(found.chosen.assignment, record), runtime, record)
+        cut = space.cut(final.trial.assignment)
+        return Auto(dataclasses.replace(cut, facts={**cut.facts, "search": record}), final.runtime, record)
+
+
+def _kinds(job: Job, tell: Tell) -> list[str]:
+    """The precisions to choose among: all that the target has, or those whose times can be predicted there."""
+    kinds = list(precisions_of(job.target))
+    if job.elsewhere:
+        machine = machine_of(job.target)
+        for kind in [item for item in kinds if item not in machine.peaks]:
+            tell(f"{kind} is left out: its peak on {job.target.profile.name} is not known, so no time can be predicted")
+            kinds.remove(kind)
+    return kinds
+
+
+def _fitting(space: Space, tell: Tell) -> dict[str, Assignment]:
+    """The plain precisions, but for those that the target cannot take for this graph."""
+    fitting = {}
+    for name, assignment in space.anchors().items():
+        try:
+            space.cut(assignment)
+            fitting[name] = assignment
+        except Refused as error:
+            tell(f"{name} is left out: {error}")
+    return fitting
 
 
 class _Bench:
-    """Builds, judges and times the assignments of one job."""
+    """Judges, ranks and times the assignments of one job, and keeps what it learns."""
 
-    def __init__(self, job: Job, scratch: Path, tell: Tell) -> None:
-        assert job.calibration is not None and job.corpus is not None
-        self.job, self.scratch, self.tell = job, scratch, tell
-        self.graph = job.lowering.graph
-        name_nodes(self.graph)
-        self.view = GraphView(self.graph)
-        self.flavour = flavour_of(job.target)
-        self.inputs = list(job.calibration.inputs())
-        self.rest = _rest(job)
-        tensors = float_tensors(self.view)
-        self.seen, samples = observe(self.graph, tensors, tensors, self.inputs, scratch)
-        self.ranges = {
-            name: clipped(name, samples[name], self.seen[name], job.plan.method)
-            for name in tensors
-            if np.isfinite(self.seen[name]).all()
-        }
-        del samples
-        self.int8_by_rules = {item.node: item.precision for item in decide(self.graph, self.flavour)}
-        products = [node for node in self.view.graph.node if node.op_type in PRODUCTS]
-        self.products = [node for node in products if self._may_be_narrow(node)]
+    def __init__(self, job: Job, corpus: Corpus, space: Space, place: Place, kept: Kept, tell: Tell) -> None:
+        self.job, self.corpus, self.space, self.place = job, corpus, space, place
+        self.kept, self.tell = kept, tell
+        self.gains: dict[str, float] = {}
         self.harms: dict[str, Harm] = {}
         self._baseline: Reading | None = None
-        self._files: dict[str, Path] = {}
 
-    def _may_be_narrow(self, node: Any) -> bool:
-        """Whether eight bits can be tried: constant weights, and ranges that are finite."""
-        names = [node.input[0], node.output[0]]
-        return self.view.weighted(node) and all(name in self.ranges for name in names)
+    # What it reads.
 
-    # Assignments.
-
-    def wide(self) -> Assignment:
-        """Nothing in eight bits."""
-        return {REST: self.rest, **{node.name: self.rest for node in self.products}}
-
-    def anchors(self) -> dict[str, Assignment]:
-        """The plain precisions that this target has."""
-        everywhere = {kind: {REST: kind, **{node.name: kind for node in self.products}} for kind in ("fp32", "fp16")}
-        anchors: dict[str, Assignment] = {"fp32": everywhere["fp32"]}
-        if "fp16" in self.job.target.profile.precisions:
-            anchors["fp16"] = everywhere["fp16"]
-        if "int8" in self.job.target.profile.precisions:
-            chosen = {node.name: self.int8_by_rules.get(node.name, "fp32") for node in self.products}
-            anchors["int8"] = {
-                REST: self.rest, **{name: kind if kind == "int8" else self.rest for name, kind in chosen.items()}
-            }  # fmt: skip
-        return anchors
-
-    def candidates(self, left: Callable[[], float]) -> list[Candidate]:
-        """Every node that may be narrow, with the harm that it does alone and the time that it saves."""
-        if "int8" not in self.job.target.profile.precisions:
-            return []
-        gains = self._gains()
-        clips = self.inputs[:RANKED_ON]
-        reference = self._log_probs(self._graph(self.wide()), clips)
-        for number, node in enumerate(self.products):
-            if left() <= 0:
-                self.tell(f"the time is over after {number} of {len(self.products)} nodes")
-                break
-            assignment = {**self.wide(), node.name: "int8"}
-            self.harms[node.name] = harm(reference, self._log_probs(self._graph(assignment), clips))
-        return [Candidate(name, "int8", found.total, gains[name]) for name, found in self.harms.items()]
-
-    def plan(self, assignment: Assignment) -> PrecisionPlan:
-        """The whole plan that follows from the products' precisions: sums, ReLUs and movers go with them by rule."""
-        narrow = [name for name, kind in assignment.items() if kind == "int8"]
-        rest = assignment[REST]
-        if not narrow:
-            return PrecisionPlan({}) if rest == "fp32" else plan_fp16(self.graph, self.inputs)
-        forced = {node.name: "int8" if assignment[node.name] == "int8" else "fp32" for node in self.products}
-        decisions = decide(self.graph, self.flavour, forced)
-        chosen = {item.node: item.precision for item in decisions}
-        roots = Placement(self.view, chosen, flavours.load(self.flavour)).roots()
-        ranges = {name: self.ranges[name] for name in roots}
-        if rest == "fp16":
-            eight = {name: kind for name, kind in chosen.items() if kind == "int8"}
-            half = halves(self.view, self.seen, eight)
-            told = {item.node: item for item in (*half.decisions, *(item for item in decisions if item.node in eight))}
-            ordered = [told[node.name] for node in self.view.graph.node if node.name in told]
-            return PrecisionPlan({**half.assignment, **eight}, ranges, ordered, self.job.plan.weight_bits)
-        return PrecisionPlan(chosen, ranges, decisions, self.job.plan.weight_bits)
-
-    def cut(self, assignment: Assignment, record: Mapping[str, Any]) -> Cut:
-        """The graph of an assignment, with what the manifest keeps of it."""
-        assert self.job.calibration is not None
-        plan = self.plan(assignment)
-        facts = {
-            "plan": dataclasses.asdict(self.job.plan),
-            "calibration": self.job.calibration.described(),
-            "decisions": [dataclasses.asdict(item) for item in plan.decisions],
-            "ranges": {name: [round(low, 6), round(high, 6)] for name, (low, high) in plan.ranges.items()},
-            "search": dict(record),
-        }
-        graph = self._graph(assignment)
-        if plan.ranges:
-            audited(self.graph, graph, self.job.calibration)
-        return Cut(graph, facts)
-
-    def _graph(self, assignment: Assignment) -> ModelProto:
-        plan = self.plan(assignment)
-        return write(self.graph, plan, self.flavour) if plan.assignment else self.graph
-
-    # WER.
-
-    def judge(self, assignment: Assignment) -> Judged:
-        """Read the development split with the assignment's engine, or with its graph where the target is elsewhere."""
-        assert self.job.corpus is not None
+    def judge(self, assignment: Assignment, runtime: str = "") -> Judged:
+        """Read the development split, and see that every tensor of eight bits still carries its signal."""
+        cut = self.space.cut(assignment)
+        name = f"{name_of(cut)} {runtime or self.place.runtime}"
+        known = self.kept.get(JUDGED, name)
+        if known is not None:
+            return Judged(**known)
         if self._baseline is None:
-            self._baseline = read(Engine.from_onnx(self.job.model, THREADS), self.job.corpus)
-        result = compare(read(self._engine(assignment), self.job.corpus), self._baseline, self.job.order.max_wer_rise)
-        return Judged(result.wer, result.rise, result.low, result.high)
+            self._baseline = read(Engine.from_onnx(self.job.model, THREADS), self.corpus)
+        reading = read(self.place.engine(cut, runtime), self.corpus)
+        result = compare(reading, self._baseline, self.job.order.max_wer_rise)
+        unsound = ""
+        try:
+            if cut.facts["ranges"]:
+                audited(self.space.graph, cut.complete, self.space.inputs)
+        except CriterionFailed as error:
+            unsound = str(error)
+        judged = Judged(result.wer, result.rise, result.low, result.high, unsound)
+        self.kept.add(JUDGED, name, dataclasses.asdict(judged))
+        return judged
 
-    def _engine(self, assignment: Assignment) -> Engine:
-        if not self.job.target.at_hand:
-            return Engine.from_onnx(self._file(assignment), THREADS)
-        folder = self._file(assignment).parent
-        return backend(self.job.target.software.runtime).load(folder, THREADS)
+    # What is worth trying.
 
-    def _file(self, assignment: Assignment) -> Path:
-        """What the assignment's engine is read from, built once."""
-        name = sha256_bytes(json.dumps(dict(assignment), sort_keys=True).encode())[:16]
-        if name not in self._files:
-            folder = self.scratch / name
-            folder.mkdir()
-            graph = self._graph(assignment)
-            if self.job.target.at_hand:
-                engines = backend(self.job.target.software.runtime)
-                built = engines.build(graph, self.job.contract, folder, self.job.request({}))
-                self._files[name] = folder / built.files[0]
-            else:
-                judged = widened(graph) if any(kind == "fp16" for kind in assignment.values()) else graph
-                engines = backend("onnxruntime")
-                self._files[name] = folder / engines.build(judged, self.job.contract, folder).files[0]
-        return self._files[name]
+    def ranked(self, left: Callable[[], float]) -> tuple[list[Candidate], bool]:
+        """The products that save time when narrow, with the harm that each does alone; and whether these are all."""
+        if not self.space.products or left() <= 0:
+            return [], not self.space.products
+        every = name_of(self.space.cut(self.space.narrow()))
+        self.gains = self.kept.get(GAINS, every)
+        if self.gains is None:
+            self.tell(f"finding what each of {len(self.space.products)} nodes saves in eight bits")
+            self.gains = self.place.gains()
+            self.kept.add(GAINS, every, self.gains)
+        names = [name for name in self.space.products if self.gains[name] > 0]
+        self.tell(f"ranking {len(names)} nodes by what they do to the glosses")
+        reference: list[np.ndarray] = []
+        for number, name in enumerate(names):
+            if left() <= 0:
+                self.tell(f"the time is over after {number} of {len(names)} nodes")
+                break
+            cut = self.space.cut({**self.space.wide(), name: "int8"})
+            known = self.kept.get(HARMS, name_of(cut))
+            if known is None:
+                reference = reference or self._log_probs(self.space.cut(self.space.wide()))
+                known = dataclasses.asdict(harm(reference, self._log_probs(cut)))
+                self.kept.add(HARMS, name_of(cut), known)
+            self.harms[name] = Harm(**known)
+        candidates = [Candidate(name, found.total, self.gains[name]) for name, found in self.harms.items()]
+        return candidates, len(self.harms) == len(names)
 
-    # Time.
-
-    def clock(self, assignments: Sequence[Assignment]) -> list[float]:
-        """Times of a clip, ms: medians of one race on this machine, or predicted."""
-        if not self.job.target.at_hand:
-            work, machine = self._work(), machine_of(self.job.target)
-            return [predicted_ms(work, self.plan(item).assignment, machine, item[REST]) for item in assignments]
-        self.tell(f"timing {len(assignments)} that passed, in turns")
-        engines = {str(number): self._engine(item) for number, item in enumerate(assignments)}
-        calls = {name: engine.log_probs for name, engine in engines.items()}
-        times = race(calls, self.inputs[:TIMED_ON], SECONDS)
-        return [float(np.median(times[name]) / 1e6) for name in calls]
-
-    @property
-    def timed(self) -> str:
-        """How the times of the record came about."""
-        if self.job.target.at_hand:
-            return f"measured here on {min(TIMED_ON, len(self.inputs))} clips in turns, {THREADS} thread, median"
-        return "predicted by a roofline a node from the target's figures; fit to rank, not to quote"
-
-    def _gains(self) -> dict[str, float]:
-        """Time that each product saves when narrow, ms: from a profile of the graph here, or predicted."""
-        names = [node.name for node in self.products]
-        if self.job.target.at_hand:
-            profile = profiled_ms(self.graph, self.inputs[:TIMED_ON], self.scratch)
-            return {name: profile.get(name, 0.0) * (1 - EIGHT_BITS) for name in names}
-        work, machine = self._work(), machine_of(self.job.target)
-        return {
-            name: 1e3 * (machine.seconds(work[name], self.rest) - machine.seconds(work[name], "int8"))
-            for name in names
-            if name in work
-        } | {name: 0.0 for name in names if name not in work}
-
-    def _work(self) -> dict[str, Any]:
-        lengths = sorted(x.shape[1] for x in self.inputs)
-        return dict(work_of(self.graph, lengths[len(lengths) // 2]))
-
-    # The runtime.
-
-    def choose_runtime(self, assignment: Assignment) -> tuple[str, dict[str, Any]]:
-        """The faster of the runtimes that can run the graph here, where the order left that open."""
-        runtime = self.job.target.software.runtime
-        if not self.job.target.at_hand or self.job.target.profile.kind != "cpu" or "@" in self.job.order.target:
-            return runtime, {}
-        names, missing = usable(self.job.target.profile)
-        file = self._file(assignment)
-        choice = fastest(dict.fromkeys(names, file), self.inputs[:TIMED_ON], THREADS, missing, SECONDS)
-        return choice.runtime, choice.as_json()
-
-    def _log_probs(self, graph: ModelProto, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        file = self.scratch / "probe.onnx"
-        half = any(item.data_type == 10 for item in graph.graph.initializer)
-        file.write_bytes((widened(graph) if half else graph).SerializeToString())
-        session = open_session(file, THREADS)
-        return [session.run(None, {session.get_inputs()[0].name: x})[0][0] for x in clips]
-
-    def key(self) -> str:
-        """Hash of all that decides a judgement."""
-        assert self.job.corpus is not None and self.job.calibration is not None
-        told = {
-            "onnx": sha256_file(self.job.model),
-            "corpus": self.job.corpus.fingerprint(),
-            "calibration": self.job.calibration.described()["hash"],
-            "plan": dataclasses.asdict(self.job.plan),
-            "target": [self.job.target.profile.name, self.job.target.software.key, self.job.target.at_hand],
-            "versions": versions(TOOLS),
+    def ranking(self) -> dict[str, dict[str, float | None]]:
+        """What was found of each node, for the record; what is not finite is None there."""
+        found = {
+            name: {**dataclasses.asdict(item), "total": item.total, "gain_ms": self.gains[name]}
+            for name, item in self.harms.items()
         }
-        return sha256_bytes(json.dumps(told, sort_keys=True).encode())
+        return {
+            name: {key: value if math.isfinite(value) else None for key, value in row.items()}
+            for name, row in found.items()
+        }
+
+    def _log_probs(self, cut: Cut) -> list[np.ndarray]:
+        with tempfile.NamedTemporaryFile(prefix="signedge.", suffix=".onnx") as file:
+            file.write(readable(cut).SerializeToString())
+            file.flush()
+            session = open_session(file.name, THREADS)
+        return [session.run(None, {INPUT: x})[0][0] for x in self.space.inputs[:RANKED_ON]]
+
+    # How long it takes.
+
+    def clock(self, assignments: Sequence[Assignment]) -> Any:
+        """What the place's clock says."""
+        self.tell(f"timing {len(assignments)} that passed")
+        return self.place.clock(assignments)
+
+    def final(self, found: Found, passes: Callable[[Judged], bool]) -> Final:
+        """What was chosen, once more against the plain precisions that passed, in every runtime that is open.
+
+        The choice among many by time is partly one by luck; this race, of few, is what the record tells. What was
+        chosen stays chosen unless another is faster beyond the interval of its ratio, and passes in its runtime.
+        """
+        plain = [trial for trial in found.trials if trial.timed is not None and trial.name in ("fp32", "fp16", "int8")]
+        trials = {trial.name: trial for trial in (found.chosen, *plain)}
+        names, left_out = self.place.runtimes()
+        several = len(names) > 1
+        entries = {
+            f"{name} in {runtime}" if several else name: (trial, runtime)
+            for runtime in names
+            for name, trial in trials.items()
+        }
+        engines = {}
+        for label, (trial, runtime) in entries.items():
+            try:
+                engines[label] = self.place.engine(self.space.cut(trial.assignment), runtime)
+                engines[label].log_probs(self.space.inputs[0])
+            except (BadInput, MissingExtra) as error:
+                left_out.append(f"{label} cannot be run: {error}")
+                engines.pop(label, None)
+        times = self.place.race(engines)
+        if not times:
+            assert found.chosen.timed is not None
+            ms = found.chosen.timed.ms
+            others = {trial.name: trial.timed.ms / ms for trial in plain if trial.timed and trial is not found.chosen}
+            return Final(found.chosen, names[0], ms, {n: Ratio(r, r, r, 0) for n, r in others.items()}, left_out)
+        first = next(iter(entries))
+        label = choose(times, first)
+        while not passes(self.judge(entries[label][0].assignment, entries[label][1])):
+            left_out.append(f"{label} was faster, and does not read as well there")
+            times = {name: taken for name, taken in times.items() if name != label}
+            label = choose(times, first)
+        against = {name: ratio(taken, times[label]) for name, taken in times.items() if name != label}
+        return Final(*entries[label], typical_ms(times[label]), against, left_out)
 
 
-def _rest(job: Job) -> str:
-    """What surrounds eight bits: FP16 where a GPU's dialect takes types from the graph."""
-    from export.tailor import TENSORRT, dialect_of
-
-    dialect = dialect_of(job.target)
-    return "fp16" if dialect.runtime in TENSORRT and dialect.typing != "weak" else "fp32"
-
-
-def machine_of(target: Resolved) -> Machine:
-    """A target's figures as the roofline takes them. Raises `BadInput` where the profile lacks them."""
-    profile = target.profile
-    peaks = {name: profile.peak(name) for name in profile.precisions}
-    bandwidth = profile.figures.get("bandwidth")
-    if bandwidth is None or None in peaks.values():
-        raise BadInput(f"{profile.name}: its profile lacks peaks or bandwidth to predict times from; run auto on it")
-    numbers = {name: figure.value * 1e12 for name, figure in peaks.items() if figure is not None}
-    return Machine(numbers, bandwidth.value * 1e9, LAUNCH if profile.kind == "gpu" else 0.0)
+def _told(trial: Trial, products: int) -> dict[str, Any]:
+    """A trial as plain data."""
+    timed = {"ms": trial.timed.ms, "ratio": trial.timed.ratio._asdict()} if trial.timed else {"ms": None, "ratio": None}
+    narrow = sum(kind == "int8" for kind in trial.assignment.values())
+    return {"name": trial.name, "int8": narrow, "of": products, **dataclasses.asdict(trial.judged), **timed}
 
 
-def profiled_ms(model: ModelProto, clips: Sequence[np.ndarray], work: Path) -> dict[str, float]:
-    """Time of every node in FP32 on this machine, ms a clip: ONNX Runtime's own profile, without its fusions.
-
-    Fused kernels bear other names, so nodes could not be told; for ranking, times before fusion will do.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    options.log_severity_level = 4
-    options.enable_profiling = True
-    options.profile_file_prefix = str(work / "profile")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for x in clips:
-        session.run(None, {session.get_inputs()[0].name: x})
-    path = Path(session.end_profiling())
-    taken: dict[str, float] = {}
-    for event in json.loads(path.read_text(encoding="utf-8")):
-        name, suffix, _ = event.get("name", "").rpartition("_kernel_time")
-        if event.get("cat") == "Node" and suffix:
-            taken[name] = taken.get(name, 0.0) + event["dur"] / 1e3
-    path.unlink()
-    return {name: total / len(clips) for name, total in taken.items()}
-
-
-def _record(found: Found, bench: _Bench) -> dict[str, Any]:
-    """What was tried, for the manifest and for people."""
-    return {
-        "chosen": found.chosen.name,
-        "complete": found.complete,
-        "times": bench.timed,
-        "ranking": {name: {**dataclasses.asdict(item), "total": item.total} for name, item in bench.harms.items()},
-        "trials": [
-            {
-                "name": trial.name,
-                "int8": sum(kind == "int8" for kind in trial.assignment.values()),
-                "of": len(bench.products),
-                **dataclasses.asdict(trial.judged),
-                "ms": trial.ms,
-            }
-            for trial in found.trials
-        ],
+def _key(job: Job, corpus: Corpus) -> str:
+    """Hash of all that decides what is kept, beside the graph that it is kept of: corpus, judges, machine."""
+    host = detect()
+    told: Mapping[str, Any] = {
+        "onnx": sha256_file(job.model),
+        "corpus": corpus.fingerprint(),
+        "target": [job.target.profile.name, job.target.software.key, job.elsewhere == ""],
+        "host": [host.cpu, host.machine, *host.flags],
+        "versions": versions(TOOLS),
     }
+    return sha256_bytes(repr(sorted(told.items())).encode())

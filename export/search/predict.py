@@ -4,7 +4,8 @@
 
 It is made to rank precisions on one target, not to state a latency: the shares of the peaks that small kernels reach
 and the time of a launch are assumptions, the same for every target, and were not fitted to any. Fused nodes are counted
-as if they were not. What comes out is called predicted wherever it is shown.
+as if they were not; conversions between precisions are not counted. What comes out is called predicted wherever it is
+shown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devices.profile import Resolved
 from export.graph import GraphView
 from export.onnx_graph import quiet
 from runtime.errors import BadInput
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARE_OF_PEAK = 0.4
 SHARE_OF_BANDWIDTH = 0.6
+LAUNCH = 5e-6  # s a kernel, on GPUs
 BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 # Ops that change names, shapes or addresses only; every runtime here does them in place or within their neighbours.
 FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "Shape", "Cast", "Transpose"})
@@ -52,6 +55,18 @@ class Machine:
         compute = 2 * work.macs / (SHARE_OF_PEAK * self.peaks[precision])
         memory = (work.moved + work.weights) * BITS[precision] / 8 / (SHARE_OF_BANDWIDTH * self.bandwidth)
         return max(compute, memory) + self.launch
+
+
+def machine_of(target: Resolved) -> Machine:
+    """A target's figures as the roofline takes them. Raises `BadInput` where the profile lacks them even for FP32."""
+    profile = target.profile
+    peaks = {name: profile.peak(name) for name in BITS if name not in profile.lacks}
+    numbers = {name: figure.value * 1e12 for name, figure in peaks.items() if figure is not None}
+    bandwidth = profile.figures.get("bandwidth")
+    if bandwidth is None or "fp32" not in numbers:
+        lacking = "a bandwidth" if bandwidth is None else "a peak in fp32"
+        raise BadInput(f"no times can be predicted for {profile.name}: its profile has not {lacking}; run auto on it")
+    return Machine(numbers, bandwidth.value * 1e9, LAUNCH if profile.kind == "gpu" else 0.0)
 
 
 def predicted_ms(work: Mapping[str, Work], assignment: Mapping[str, str], machine: Machine, default: str) -> float:

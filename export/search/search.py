@@ -1,22 +1,18 @@
 """The search: the fastest assignment of precisions whose WER rise stays within the budget, for as long as one may look.
 
-Nodes are narrowed in the order of what they harm per time they save. How many of them the budget bears is found by
-halving; then the ones left out are tried one by one. What was tried is kept, and not tried again when a search that was
-stopped goes on. The plain precisions (all FP32, all FP16, INT8 by the rules) are tried first and timed with the rest,
-so that what is found is never slower than the best of them.
+The plain precisions (all FP32, all FP16, INT8 by the rules) are judged first, whatever the time. Then nodes are
+narrowed in the order of what they harm per time they save. How many of them the budget bears is found by halving, and
+then from above; the ones left out are tried one by one. All that passed is timed together, the plain ones among it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from runtime.errors import BadInput, CriterionFailed
-from runtime.hashing import sha256_bytes
+from export.backends.race import Ratio
+from runtime.errors import CriterionFailed
 
 Assignment = Mapping[str, str]  # node -> precision, of every node that has a choice
 TIE = 0.01  # of the time; within it, the smaller rise is the better one
@@ -30,26 +26,34 @@ class Judged:
     rise: float
     low: float
     high: float
+    unsound: str = ""  # which tensor does not survive eight bits, whatever the WER says
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node that may be narrowed: to what, how much harm that does alone, and how much time it saves (ms)."""
+    """A node that may be narrowed: how much harm that does alone, and how much time it saves (ms)."""
 
     node: str
-    precision: str
     harm: float
     gain: float
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Time of a clip, ms, and how many times that of the fastest it is."""
+
+    ms: float
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One assignment that was built and read. `ms` is None where it was not timed."""
+    """One assignment that was built and read. `timed` is None where it was not timed."""
 
     name: str
     assignment: Assignment
     judged: Judged
-    ms: float | None = None
+    timed: Timed | None = None
 
 
 @dataclass(frozen=True)
@@ -66,60 +70,8 @@ def by_harm_per_gain(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted((item for item in candidates if item.gain > 0), key=lambda item: item.harm / item.gain)
 
 
-class Tried:
-    """What was judged already, one JSON line each. `key` is the hash of all that decides a judgement."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-        self._known: dict[str, Judged] = {}
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"cannot read {path}, which keeps what a search has tried: {error}") from error
-        for line in lines:
-            row = _row(line)
-            if row is not None and row["key"] == key:
-                self._known[row["assignment"]] = Judged(**row["judged"])
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, assignment: Assignment) -> Judged | None:
-        """The judgement of this assignment; None if there is none."""
-        return self._known.get(fingerprint(assignment))
-
-    def add(self, name: str, assignment: Assignment, judged: Judged) -> None:
-        """Keep a judgement, in memory and on disk."""
-        self._known[fingerprint(assignment)] = judged
-        values = dataclasses.asdict(judged)
-        row = {"key": self._key, "name": name, "assignment": fingerprint(assignment), "judged": values}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise BadInput(f"cannot write {self._path}, which keeps what a search has tried: {error}") from error
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    """A kept judgement; None for half a line, left by a process that was killed, or one of another version."""
-    try:
-        row = json.loads(line)
-        Judged(**row["judged"])
-        return row if isinstance(row["key"], str) and isinstance(row["assignment"], str) else None
-    except (ValueError, LookupError, TypeError):
-        return None
-
-
-def fingerprint(assignment: Assignment) -> str:
-    """Hash of an assignment."""
-    return sha256_bytes(json.dumps(dict(assignment), sort_keys=True).encode())
-
-
 class Search:
-    """One search. `judge` builds and reads an assignment; `clock` gives the times (ms) of several, taken together.
+    """One search. `judge` builds and reads an assignment; `clock` times several together.
 
     `left()` is the time that is left, s; `tell(name, judged)` hears of every trial.
     """
@@ -127,55 +79,58 @@ class Search:
     def __init__(
         self,
         judge: Callable[[Assignment], Judged],
-        clock: Callable[[Sequence[Assignment]], Sequence[float]],
+        clock: Callable[[Sequence[Assignment]], Sequence[Timed]],
         budget: float,
-        tried: Tried,
         left: Callable[[], float],
         tell: Callable[[str, Judged], None] = lambda name, judged: None,
     ) -> None:
         self._judge, self._clock, self._budget = judge, clock, budget
-        self._tried, self._left, self._tell = tried, left, tell
+        self._left, self._tell = left, tell
         self._trials: list[Trial] = []
 
-    def run(self, anchors: Mapping[str, Assignment], wide: Assignment, candidates: Sequence[Candidate]) -> Found:
-        """Search from `wide`. `anchors` are tried whatever the time, and one of them must pass.
+    def run(
+        self,
+        anchors: Mapping[str, Assignment],
+        wide: Assignment,
+        rank: Callable[[], tuple[Sequence[Candidate], bool]],
+    ) -> Found:
+        """Search from `wide`. `anchors` are tried whatever the time. `rank` gives candidates and whether all of them.
 
-        Raises `CriterionFailed` where none does.
+        Raises `CriterionFailed` where nothing passes.
         """
         for name, assignment in anchors.items():
             self._try(name, assignment)
+        candidates, complete = rank()
         ranked = by_harm_per_gain(candidates)
-        complete = self._halve(wide, ranked) and self._add_one_by_one(ranked)
-        passed = [trial for trial in self._trials if self._passes(trial.judged)]
+        searched = self._halve(wide, ranked) and self._come_down(wide, ranked) and self._add_one_by_one(ranked)
+        complete = searched and complete
+        passed = [index for index, trial in enumerate(self._trials) if self.passes(trial.judged)]
         if not passed:
             raise CriterionFailed(
                 f"no precision stays within {self._budget:.2f} WER points at the upper bound of the interval; "
                 "more development clips would narrow it"
             )
-        times = self._clock([trial.assignment for trial in passed])
-        timed = [dataclasses.replace(trial, ms=ms) for trial, ms in zip(passed, times, strict=True)]
-        least = min(trial.ms for trial in timed if trial.ms is not None)
-        near = [trial for trial in timed if trial.ms is not None and trial.ms <= least * (1 + TIE)]
-        chosen = min(near, key=lambda trial: (trial.judged.rise, trial.ms))
-        known = {id(trial.assignment): trial for trial in timed}
-        return Found([known.get(id(trial.assignment), trial) for trial in self._trials], chosen, complete)
+        times = self._clock([self._trials[index].assignment for index in passed])
+        trials = list(self._trials)
+        for index, timed in zip(passed, times, strict=True):
+            trials[index] = dataclasses.replace(trials[index], timed=timed)
+        near = [item for item in trials if item.timed is not None and item.timed.ratio.value <= 1 + TIE]
+        chosen = min(near, key=lambda item: (item.judged.rise, item.timed.ratio.value if item.timed else 0))
+        return Found(trials, chosen, complete)
 
-    def _passes(self, judged: Judged) -> bool:
-        return judged.high <= self._budget + 1e-9
+    def passes(self, judged: Judged) -> bool:
+        """Whether a judgement is within the budget at its upper bound, and no tensor is lost."""
+        return judged.high <= self._budget + 1e-9 and not judged.unsound
 
     def _try(self, name: str, assignment: Assignment) -> bool:
         """Judge, unless that was done; whether it passes."""
-        print_of_it = fingerprint(assignment)
         for trial in self._trials:
-            if fingerprint(trial.assignment) == print_of_it:
-                return self._passes(trial.judged)
-        judged = self._tried.get(assignment)
-        if judged is None:
-            judged = self._judge(assignment)
-            self._tried.add(name, assignment, judged)
-        self._trials.append(Trial(name, dict(assignment), judged))
+            if trial.assignment == assignment:
+                return self.passes(trial.judged)
+        judged = self._judge(assignment)
+        self._trials.append(Trial(name, assignment, judged))
         self._tell(name, judged)
-        return self._passes(judged)
+        return self.passes(judged)
 
     def _halve(self, wide: Assignment, ranked: Sequence[Candidate]) -> bool:
         """Find how many nodes, in order, the budget bears; whether there was time to. `_best` is that assignment."""
@@ -186,22 +141,36 @@ class Search:
             if self._left() <= 0:
                 return False
             middle = first if high > len(ranked) else (low + high) // 2
-            assignment = {**wide, **{item.node: item.precision for item in ranked[:middle]}}
+            assignment = {**wide, **{item.node: "int8" for item in ranked[:middle]}}
             if self._try(f"{middle} of {len(ranked)} nodes", assignment):
                 low, self._best = middle, assignment
             else:
                 high = middle
         return True
 
+    def _come_down(self, wide: Assignment, ranked: Sequence[Candidate]) -> bool:
+        """Try what halving passed over, the most nodes first; whether there was time to.
+
+        The bound of few clips jumps as nodes are narrowed, so what halving takes for too many may yet be borne.
+        """
+        for count in range(len(ranked) - 1, sum(kind == "int8" for kind in self._best.values()), -1):
+            if self._left() <= 0:
+                return False
+            assignment = {**wide, **{item.node: "int8" for item in ranked[:count]}}
+            if self._try(f"{count} of {len(ranked)} nodes", assignment):
+                self._best = assignment
+                break
+        return True
+
     def _add_one_by_one(self, ranked: Sequence[Candidate]) -> bool:
         """Narrow each node that was left out, if the budget bears it; whether there was time for all."""
         for item in ranked:
-            if self._best.get(item.node) == item.precision:
+            if self._best.get(item.node) == "int8":
                 continue
             if self._left() <= 0:
                 return False
-            assignment = {**self._best, item.node: item.precision}
-            count = sum(assignment[other.node] == other.precision for other in ranked)
+            assignment = {**self._best, item.node: "int8"}
+            count = sum(assignment[other.node] == "int8" for other in ranked)
             if self._try(f"{count} of {len(ranked)} nodes, {item.node} among them", assignment):
                 self._best = assignment
         return True

@@ -1,7 +1,7 @@
 """The one command of a bundle, `sh build.sh`: look at the machine, build, judge by WER, time; only then an engine.
 
-Exit status: 0 the engine is there, 1 it failed the WER gate, 2 the bundle is broken, 3 this machine is not the target
-or cannot judge. Logs are left in every case, an engine only in the first.
+Exit status: 0 the engine is there, 1 it failed the WER gate, 2 the bundle is broken or something unforeseen happened, 3
+this machine is not the target or cannot judge. Logs are left in every case, an engine only in the first.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import platform
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
@@ -30,6 +31,8 @@ from runtime.hashing import sha256_file
 from runtime.trust import sign, verify_chain
 
 ENGINE, LOGS = "engine", "logs"
+STEPS, ERROR = "steps.log", "error.log"
+RECORDS = ("build.log", "gate.json", "latency.json", "layers.json", "machine.json")  # logs that go with the engine
 NUMBERS_SHOWN = 5  # names of clips in one line
 
 
@@ -38,16 +41,18 @@ class Build:
 
     def __init__(self, bundle: Path, out: Path) -> None:
         self.bundle, self.out, self.logs = bundle, out, out / LOGS
-        shutil.rmtree(self.logs, ignore_errors=True)
         try:
-            self.logs.mkdir(parents=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
+            for name in (STEPS, ERROR, *RECORDS):  # of an earlier build; what else lies there is not ours
+                with contextlib.suppress(FileNotFoundError):
+                    (self.logs / name).unlink()
         except OSError as error:
-            raise BadInput(f"cannot create {self.logs}: {error.strerror}") from error
+            raise BadInput(f"cannot write to {self.logs}: {error.strerror}") from error
 
     def say(self, text: str) -> None:
         """To the terminal and to the log."""
         print(f"signedge: {text}", flush=True)
-        with (self.logs / "steps.log").open("a", encoding="utf-8") as handle:
+        with (self.logs / STEPS).open("a", encoding="utf-8") as handle:
             handle.write(text + "\n")
 
     def run(self, cpu_only: bool) -> None:
@@ -107,16 +112,17 @@ class Build:
         with atomic_folder(self.out / ENGINE) as folder:
             for name, data in built.files.items():
                 (folder / name).write_bytes(data)
-            for name in sorted(path.name for path in self.logs.iterdir() if path.name != "steps.log"):
-                shutil.copyfile(str(self.logs / name), str(folder / name))
+            for name in RECORDS:
+                if (self.logs / name).is_file():
+                    shutil.copyfile(str(self.logs / name), str(folder / name))
             files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
             made = bundles.read_json(self.bundle / bundles.MADE)
             told = {
+                "target": needs.target,
                 **made,
                 **built.facts,
                 "format": bundles.BUNDLE_FORMAT,
                 "name": manifest["name"],
-                "target": needs.target,
                 "precision": manifest["precision"],
                 "runtime": needs.runtime,
                 "files": files,
@@ -163,7 +169,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             try:
                 build.run(given.cpu)
             except SignedgeError as error:
-                (build.logs / "error.log").write_text(f"{error}\n", encoding="utf-8")
+                (build.logs / ERROR).write_text(f"{error}\n", encoding="utf-8")
+                raise
+            except Exception:
+                (build.logs / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
                 raise
     except SignedgeError as error:
         print(f"signedge: {error}", file=sys.stderr, flush=True)
@@ -174,6 +183,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print("\nsignedge: interrupted; no engine was left", file=sys.stderr)
         return 130
+    except Exception as error:  # a status of 1, which Python would give, means that the gate was failed
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"signedge: unexpected {line}; no engine was left, see {out / LOGS / ERROR}", file=sys.stderr, flush=True)
+        return 2
     return 0
 
 

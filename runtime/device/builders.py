@@ -110,8 +110,12 @@ def tensorrt(
     request = BuildRequest.read(bundles.read_json(bundle / bundles.REQUEST))
     model = (bundle / bundles.MODEL).read_bytes()
     name, reached = MODULE_OF[needs.runtime], way(needs, machine)
+    unpinned: Tuple[str, ...] = ()
     if reached == TRTEXEC:
         say(f"building with {TRTEXEC} {machine.tensorrt[reached]}")
+        unpinned = trtexec.unpinned(trtexec.version_of(machine.trtexec), request)
+        if unpinned:
+            say(f"it cannot hold {len(unpinned)} nodes in FP32, as was asked: the gate will tell whether that matters")
         made = trtexec.build(machine.trtexec, model, request, network_shape(contract))
     else:
         made = build_apart(name, model, request, say)
@@ -130,7 +134,10 @@ def tensorrt(
         engine_file=PLAN_FILE,
         files={PLAN_FILE: made.plan, CONTRACT_FILE: (bundle / bundles.CONTRACT).read_bytes()},
         versions={reached: machine.tensorrt[reached], "cuda_driver": machine.driver},
-        facts={PLAN_FACTS: plan_facts(_built_on(name, reached, made, machine), request)},
+        facts={
+            PLAN_FACTS: plan_facts(_built_on(name, reached, made, machine), request),
+            **({"unpinned": list(unpinned)} if unpinned else {}),
+        },
     )
     if reached == TRTEXEC:  # it loads the plan for each run, which would be what is timed
         yield built

@@ -340,11 +340,14 @@ def build_error(trt: Any, lines: List[Line]) -> Exception:
 
 
 def _keep_fp32(trt: Any, network: Any, request: BuildRequest) -> None:
-    """Pin layers of the named nodes to FP32 in a weakly typed network. `BadInput` for a name that no layer has."""
+    """Pin layers of the named nodes to FP32 in a weakly typed network. `BadInput` for a name that no layer has.
+
+    A node may become several layers: the first bears its name, further ones add a number (LogSoftmax: softmax_7).
+    """
     missing = set(request.keep_fp32)
     for number in range(network.num_layers if missing else 0):
         layer = network.get_layer(number)
-        if layer.name in request.keep_fp32:
+        if layer.name in request.keep_fp32 or re.sub(r"_\d+$", "", layer.name) in request.keep_fp32:
             missing.discard(layer.name)
             layer.precision = trt.DataType.FLOAT
             for output in range(layer.num_outputs):

@@ -69,13 +69,23 @@ def has_option(option: str, version: Version) -> bool:
     return first <= version < last
 
 
+def unpinned(version: Version, request: BuildRequest) -> Tuple[str, ...]:
+    """Nodes that should stay in FP32 and that trtexec of this version cannot hold there.
+
+    They are left to the builder, for without it JetPack 4.6, which has no other way, would have no FP16 at all; whoever
+    builds says so, and the engine's own gate tells what came of it.
+    """
+    return () if has_option("--layerPrecisions", version) else tuple(request.keep_fp32)
+
+
 def build_command(
     trtexec: Place, version: Version, request: BuildRequest, shape: Sequence[int], onnx: Place, plan: Place,
     layers: Place, cache: Optional[Place] = None, name: str = "input",
 ) -> List[str]:  # fmt: skip
     """The command that builds `request`. `shape` is that of the input without clips and frames.
 
-    Before 9 trtexec makes one profile: it then spans all of the request's. `Refused` for what the version has not.
+    Before 9 trtexec makes one profile: it then spans all of the request's. `Refused` for what the version has not, but
+    for nodes that it cannot pin: see `unpinned`.
     """
     label = f"trtexec {'.'.join(map(str, version))}"
 
@@ -103,9 +113,9 @@ def build_command(
         command.append(need("--fp16", "FP16 by flag"))
     if request.int8:
         command.append(need("--int8", "INT8 by flag"))
-    if request.keep_fp32:
+    if request.keep_fp32 and not unpinned(version, request):
         pinned = ",".join(f"{node}:fp32" for node in request.keep_fp32)
-        command += ["--precisionConstraints=obey", f"{need('--layerPrecisions', 'nodes pinned to FP32')}={pinned}"]
+        command += ["--precisionConstraints=obey", f"--layerPrecisions={pinned}"]
     if request.version_compatible:
         command.append(need("--versionCompatible", "version-compatible plans"))
     if request.hardware_compatible:

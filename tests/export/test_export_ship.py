@@ -288,5 +288,6 @@ def test_what_is_no_device(device: str, bundles: Path, tmp_path: Path) -> None:
 
 def test_place_that_is_taken(bundles: Path, tmp_path: Path) -> None:
     (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "file").touch()
     with pytest.raises(BadInput, match="already exists"):
         ship(bundles / "here", "user@host", tmp_path / "engine")

@@ -62,7 +62,6 @@ def test_a_wish_becomes_the_option_of_its_version(
 @pytest.mark.parametrize(
     ("version", "changes", "says"),
     [
-        ((8, 2, 1), {"keep_fp32": ("a",)}, r"trtexec 8\.2\.1 has no nodes pinned to FP32 \(--layerPrecisions\)"),
         ((8, 5, 3), {"version_compatible": True}, "no version-compatible plans"),
         ((8, 5, 3), {"optimisation_level": 3}, "no builder optimisation level"),
         ((10, 3, 0), {"fp16": True}, "takes types from the graph, not from fp16"),
@@ -73,6 +72,13 @@ def test_a_wish_becomes_the_option_of_its_version(
 def test_what_a_version_lacks_is_refused(version: tuple[int, ...], changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Refused, match=says):
         command(version, **changes)
+
+
+def test_nodes_that_cannot_be_pinned_are_told() -> None:
+    """JetPack 4.6 has no other way to FP16: it builds, and says what it could not hold."""
+    request = BuildRequest(BUCKETS, strongly_typed=False, fp16=True, keep_fp32=("a", "b"))
+    assert trtexec.unpinned((8, 2, 1), request) == ("a", "b") and trtexec.unpinned((8, 5, 3), request) == ()
+    assert not any("precision" in word.lower() for word in command((8, 2, 1), fp16=True, keep_fp32=("a", "b")))
 
 
 def test_buckets_are_profiles_from_9_on_and_one_span_before() -> None:
