@@ -12,6 +12,7 @@ typed graphs ask; `fp16_sum16_peak`: sums in FP16); `memory` in GB, `memory_bus`
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type, TypeVar
@@ -98,7 +99,9 @@ def load(name: str) -> Profile:
     Raises `BadInput` naming the known targets.
     """
     if name not in profile_names():
-        raise BadInput(f"no target '{name}'; known targets: {', '.join(names())}")
+        near = [item for item in names() if name and name in item] or get_close_matches(name, names(), n=3)
+        known = f"did you mean {' or '.join(near)}?" if near else f"known targets: {', '.join(names())}"
+        raise BadInput(f"no target '{name}'; {known}")
     return parse(FOLDER / f"{name}.toml")
 
 

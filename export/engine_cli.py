@@ -67,7 +67,7 @@ def _made(job: Job, out: Path, tar: bool) -> tuple[dict[str, Any], list[str]]:
     if job.order.precision == "auto":
         from export.search.auto import find
 
-        found = find(job, out.with_name(f"{out.name}.search"), _tell)
+        found = find(job, out.with_name(f".{out.name}.search"), _tell)  # hidden, so that `engines/*` is engines alone
         cut, runtime, search = found.cut, found.runtime, found.record
     if not job.elsewhere:
         from export.engine import build_here

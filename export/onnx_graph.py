@@ -292,6 +292,8 @@ def read_model(path: str | Path) -> ModelProto:
         model = onnx.load(str(path))
     except FileNotFoundError as error:
         raise BadInput(f"missing file {path}") from error
+    except IsADirectoryError as error:
+        raise BadInput(f"{path} is a folder, not an ONNX file; make one of a run with: signedge export") from error
     except Exception as error:  # protobuf raises its own
         raise BadInput(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from error
     if not model.graph.node:

@@ -127,8 +127,12 @@ def test_members_know_their_machines_and_when_int8_is_exact() -> None:
 
 def test_unknown_target_names_the_known_ones() -> None:
     for known in (profiles.load, profiles.resolve):
-        with pytest.raises(BadInput, match="no target 'nano'; known targets: jetson, x86-cpu, a10, "):
-            known("nano")
+        with pytest.raises(BadInput, match="no target 'toaster'; known targets: jetson, x86-cpu, a10, "):
+            known("toaster")
+        with pytest.raises(BadInput, match=r"no target 'rtx4090'; did you mean rtx-4090 "):
+            known("rtx4090")
+        with pytest.raises(BadInput, match=r"no target 'orin-nx'; did you mean jetson-orin-nx-16gb or "):
+            known("orin-nx")
 
 
 @pytest.mark.parametrize(
