@@ -321,7 +321,7 @@ def _add_libraries(folder: Path, needs: Needs, onnxruntime: Path | None) -> list
     place = folder / LIBRARIES / architecture
     library = native_library(architecture)
     if library is None:
-        said.append(f"no libsignedge for {architecture} in the bundle: no compiler for it is here; its sources are")
+        said.append(f"no libsignedge for {architecture} in the bundle: it cannot be compiled here; its sources are")
     else:
         place.mkdir(parents=True)
         shutil.copyfile(library, place / "libsignedge.so")
@@ -338,7 +338,10 @@ def _add_libraries(folder: Path, needs: Needs, onnxruntime: Path | None) -> list
 
 
 def native_library(architecture: str) -> Path | None:
-    """libsignedge.so for an architecture, built (again, where sources changed) by CMake; None without a compiler."""
+    """libsignedge.so for an architecture, built (again, where sources changed) by CMake.
+
+    None without CMake, a compiler, the sources, or leave to write beside them.
+    """
     prefix = "" if architecture == platform.machine() else TOOLCHAINS.get(architecture)
     compiler = "c++" if prefix == "" else f"{prefix}-g++"
     listed = PACKAGE / "CMakeLists.txt"

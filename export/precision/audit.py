@@ -79,8 +79,9 @@ def _constants(original: GraphView, written: GraphView) -> Iterator[Kept]:
             if wanted is None or dequantise is None or dequantise.op_type != "DequantizeLinear":
                 continue
             found = _dequantised(written, dequantise)
-            if found is not None and found.shape == wanted.shape:
-                yield Kept(before[node.name].input[index], what, _decibel(wanted, found))
+            alike = found is not None and found.shape == wanted.shape  # what cannot be compared is not sound
+            decibel = _decibel(wanted, found) if found is not None and alike else float("nan")
+            yield Kept(before[node.name].input[index], what, decibel)
 
 
 def _dequantised(view: GraphView, node: NodeProto) -> np.ndarray | None:

@@ -90,7 +90,7 @@ def find(job: Job, work: Path, tell: Tell = lambda words: None) -> Auto:
         known = len(kept)
         bench = _Bench(job, job.corpus, space, place, kept, tell)
         search = Search(bench.judge, bench.clock, job.order.max_wer_rise, left, told)
-        found = search.run(_fitting(space, tell), space.wide(), lambda: bench.ranked(left))
+        found = search.run(space.anchors(), space.wide(), lambda: bench.ranked(left))
         final = bench.final(found, search.passes)
         record = {
             "chosen": final.trial.name,
@@ -122,18 +122,6 @@ def _kinds(job: Job, tell: Tell) -> list[str]:
     return kinds
 
 
-def _fitting(space: Space, tell: Tell) -> dict[str, Assignment]:
-    """The plain precisions, but for those that the target cannot take for this graph."""
-    fitting = {}
-    for name, assignment in space.anchors().items():
-        try:
-            space.cut(assignment)
-            fitting[name] = assignment
-        except Refused as error:
-            tell(f"{name} is left out: {error}")
-    return fitting
-
-
 class _Bench:
     """Judges, ranks and times the assignments of one job, and keeps what it learns."""
 
@@ -146,17 +134,24 @@ class _Bench:
 
     # What it reads.
 
-    def judge(self, assignment: Assignment, runtime: str = "") -> Judged:
-        """Read the development split, and see that every tensor of eight bits still carries its signal."""
-        cut = self.space.cut(assignment)
+    def judge(self, assignment: Assignment, runtime: str = "") -> Judged | None:
+        """Read the development split, and see that every tensor of eight bits still carries its signal.
+
+        None, told aloud, where the assignment does not fit the target or its runtime does not build it.
+        """
+        try:
+            cut = self.space.cut(assignment)
+            engine = self.place.engine(cut, runtime)
+        except (BadInput, Refused) as error:
+            self.tell(f"left out: {error}")
+            return None
         name = f"{name_of(cut)} {runtime or self.place.runtime}"
         known = self.kept.get(JUDGED, name)
         if known is not None:
             return Judged(**known)
         if self._baseline is None:
             self._baseline = read(Engine.from_onnx(self.job.model, THREADS), self.corpus)
-        reading = read(self.place.engine(cut, runtime), self.corpus)
-        result = compare(reading, self._baseline, self.job.order.max_wer_rise)
+        result = compare(read(engine, self.corpus), self._baseline, self.job.order.max_wer_rise)
         unsound = ""
         try:
             if cut.facts["ranges"]:
@@ -221,7 +216,7 @@ class _Bench:
         self.tell(f"timing {len(assignments)} that passed")
         return self.place.clock(assignments)
 
-    def final(self, found: Found, passes: Callable[[Judged], bool]) -> Final:
+    def final(self, found: Found, passes: Callable[[Judged | None], bool]) -> Final:
         """What was chosen, once more against the plain precisions that passed, in every runtime that is open.
 
         The choice among many by time is partly one by luck; this race, of few, is what the record tells. What was

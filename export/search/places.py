@@ -37,7 +37,7 @@ class Place(Protocol):
     times: str  # how the times come about, for records
 
     def engine(self, cut: Cut, runtime: str = "") -> Engine:
-        """What reads a cut, by `runtime` or the target's own."""
+        """What reads a cut, by `runtime` or the target's own. Raises `BadInput` or `Refused` where nothing does."""
         ...
 
     def gains(self) -> dict[str, float]:
@@ -64,16 +64,18 @@ class Here:
         self.runtime = job.target.software.runtime
         self._job, self._space, self._scratch = job, space, scratch
         self._inputs = space.inputs[:TIMED_ON]
+        self._built: set[Path] = set()
         self.times = f"measured here on {len(self._inputs)} clips in turns, {THREADS} thread"
 
     def engine(self, cut: Cut, runtime: str = "") -> Engine:
-        """Built once for each runtime."""
+        """Built once for each runtime. Raises as `Backend.build` does."""
         runtime = runtime or self.runtime
         engines, request = backend(runtime), self._job.request(cut.flags)
         folder = self._scratch / f"{name_of(cut)}.{runtime}"
-        if not folder.is_dir():
-            folder.mkdir()
+        if folder not in self._built:
+            folder.mkdir(exist_ok=True)
             engines.build(cut.graph, self._job.contract, folder, request)
+            self._built.add(folder)
         return engines.load(folder, THREADS, request)
 
     def gains(self) -> dict[str, float]:

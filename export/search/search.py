@@ -71,14 +71,14 @@ def by_harm_per_gain(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 class Search:
-    """One search. `judge` builds and reads an assignment; `clock` times several together.
+    """One search. `judge` builds and reads an assignment, None where that cannot be; `clock` times several together.
 
     `left()` is the time that is left, s; `tell(name, judged)` hears of every trial.
     """
 
     def __init__(
         self,
-        judge: Callable[[Assignment], Judged],
+        judge: Callable[[Assignment], Judged | None],
         clock: Callable[[Sequence[Assignment]], Sequence[Timed]],
         budget: float,
         left: Callable[[], float],
@@ -118,9 +118,9 @@ class Search:
         chosen = min(near, key=lambda item: (item.judged.rise, item.timed.ratio.value if item.timed else 0))
         return Found(trials, chosen, complete)
 
-    def passes(self, judged: Judged) -> bool:
-        """Whether a judgement is within the budget at its upper bound, and no tensor is lost."""
-        return judged.high <= self._budget + 1e-9 and not judged.unsound
+    def passes(self, judged: Judged | None) -> bool:
+        """Whether there is a judgement, within the budget at its upper bound, and no tensor is lost."""
+        return judged is not None and judged.high <= self._budget + 1e-9 and not judged.unsound
 
     def _try(self, name: str, assignment: Assignment) -> bool:
         """Judge, unless that was done; whether it passes."""
@@ -128,6 +128,8 @@ class Search:
             if trial.assignment == assignment:
                 return self.passes(trial.judged)
         judged = self._judge(assignment)
+        if judged is None:
+            return False
         self._trials.append(Trial(name, assignment, judged))
         self._tell(name, judged)
         return self.passes(judged)

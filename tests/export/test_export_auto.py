@@ -87,7 +87,7 @@ def test_it_chooses_here_keeps_what_it_tried_and_goes_on(
     clip = corpus.load(corpus.split("test")[0])
     assert Engine.open(tmp_path / "auto", 1).recognise(frames=clip.frames) == clip.glosses
 
-    kept = (tmp_path / "auto.search" / "tried.jsonl").read_text()
+    kept = (tmp_path / ".auto.search" / "tried.jsonl").read_text()
     (tmp_path / "auto").rename(tmp_path / "first")
     assert signedge.main([*words, "--out", str(tmp_path / "auto"), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)["search"]

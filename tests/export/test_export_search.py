@@ -109,6 +109,13 @@ def test_what_loses_a_tensor_does_not_pass_whatever_it_reads() -> None:
     assert not narrow(found.chosen.assignment)
 
 
+def test_what_cannot_be_built_is_passed_over() -> None:
+    world = World(budget=9.0)
+    world.search._judge = lambda item: Judged(10, 0, 0, 0) if len(narrow(item)) < 2 else None
+    found = world.search.run({"fp32": WIDE, "int8": NARROW}, WIDE, candidates)
+    assert len(narrow(found.chosen.assignment)) == 1 and all(len(narrow(item.assignment)) < 2 for item in found.trials)
+
+
 def test_of_equally_fast_ones_the_more_exact_is_chosen() -> None:
     world = World(budget=9.0)
     world.search._clock = lambda items: [Timed(5.0, Ratio(1.0 + 0.001 * i, 1, 1, 9)) for i in range(len(items))]

@@ -17,8 +17,11 @@ from pathlib import Path
 import pytest
 from bundle_stage import HERE, ORIN, bundle_for, fake_jetson, gate_clips, onnxruntime_library, rewrite_clips
 
+import signedge
+from devices.profile import resolve
+from distill.corpus.store import Corpus
 from export.onnx_graph import ExportReport
-from export.ship import Lost, ship
+from export.ship import Lost, looked_at, ship
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed, Refused
 
@@ -291,3 +294,30 @@ def test_place_that_is_taken(bundles: Path, tmp_path: Path) -> None:
     (tmp_path / "engine" / "file").touch()
     with pytest.raises(BadInput, match="already exists"):
         ship(bundles / "here", "user@host", tmp_path / "engine")
+
+
+def test_the_device_is_looked_at_before_anything_is_made_for_it(start: Start, tmp_path: Path) -> None:
+    """`jetson` means the module at the other end, whatever this machine is."""
+    root = fake_jetson(tmp_path / "root", l4t="35 4.1", chip="tegra194", model="AGX Xavier")
+    (root / "proc" / "device-tree" / "compatible").write_text("nvidia,p2822-0000+p2888-0001\0nvidia,tegra194\0")
+    server = start(SIGNEDGE_ROOT=str(root))
+    with looked_at(server.device) as seen:
+        found = resolve("jetson", seen)
+    assert (found.profile.name, found.software.name) == ("jetson-agx-xavier", "JetPack 5.1")
+    assert not seen.exists()
+
+
+def test_an_order_for_a_device_is_carried_out_there(
+    start: Start, exported: ExportReport, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This machine, as one that is reached over SSH: it is not the one that builds, though it could."""
+    server = start()
+    words = ["engine", str(exported.path), "--corpus", str(corpus.folder), "--out", str(tmp_path / "engine")]
+    assert signedge.main([*words, "--device", server.device]) == 0
+    told = capsys.readouterr()
+    assert f"built and judged on {server.device}" in told.out and "WER gate passed" in told.out
+    assert "has every file as it was made" in told.err
+    engine = Engine.open(tmp_path / "engine", 1)
+    assert engine.signed.own and engine.manifest["machine"].startswith("x86") and engine.manifest["chain"]["bundle"]
+    assert signedge.main([*words, "--device", server.device]) == 2
+    assert "already exists" in capsys.readouterr().err
