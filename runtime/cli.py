@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, Sequence
 
@@ -12,7 +13,7 @@ from runtime.atomic import atomic_file, check_writable
 from runtime.binding import BLOCK, WHOLE_CLIP, Decoding, LanguageModel, Model
 from runtime.contract import Contract
 from runtime.display import display
-from runtime.engine import verify_opened
+from runtime.engine import refuse_bundle, verify_opened
 from runtime.errors import BadInput
 from runtime.live import recognise
 from runtime.source import Readable, camera_device, clocked, open_source, until
@@ -84,8 +85,11 @@ def run(
         raise BadInput("--whole recognises once, at the end: leave out --chunk and --shift")
     _check_targets(source, out or [], video, font)
     decoding = _decoding(beam_width, lm, hot or [])._replace(lm_weight=lm_weight, gloss_bonus=gloss_bonus)
+    refuse_bundle(engine)
     model = Model(engine, threads=threads, backend=backend, trust=trust)
-    verify_opened(engine, Contract.from_json(model.contract))
+    signed = verify_opened(engine, Contract.from_json(model.contract))
+    if signed.changed:
+        typer.echo(f"warning: {engine}: {signed.why}", err=True)
     given = open_source(source, model.modality, model.layout, fps)
     if video and model.modality == "keypoints":
         raise BadInput("--video draws over frames; this engine reads keypoints: leave it out")
@@ -148,7 +152,7 @@ def _decoding(beam_width: int, lm: Optional[Path], hot: Sequence[str]) -> Decodi
 
 def _summarise(about: Dict[str, Any], glosses: int) -> None:
     counts = about["statistics"]
-    words = f"{about['seconds']:.1f} s, {glosses} glosses, {counts['real_time_factor']:.2f} of real time"
+    words = f"{about['seconds']:.1f} s, {glosses} glosses, {_two_digits(counts['real_time_factor'])} of real time"
     if about["resampled_to"]:
         words += (
             f"; {about['fps']:g} frames/s taken as the engine's {about['resampled_to']:g}: "
@@ -157,3 +161,11 @@ def _summarise(about: Dict[str, Any], glosses: int) -> None:
     if counts["frames_lost"]:
         words += f"; {counts['frames_lost']} frames of the camera were lost: this machine is too slow for the engine"
     typer.echo(words, err=True)
+
+
+def _two_digits(value: float) -> str:
+    """Two significant digits and never an exponent: 0.0042, 0.35, 1.2, 12, 120."""
+    if value <= 0:
+        return "0"
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:.{max(0, 1 - math.floor(math.log10(rounded)))}f}"

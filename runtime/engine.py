@@ -12,6 +12,8 @@ Before anything of a folder is loaded, its files are checked against the manifes
 the user's own signature is asked for (runtime/trust.py), the chain of hashes is verified, and a plan of another GPU or
 version is refused. An ONNX engine is data, and carries its contract inside: its chain is verified once it is open, and
 whether it bears the signature is told (`Engine.signed`), not demanded.
+
+A bundle is a folder with a manifest, too, but not yet an engine: whoever opens one is told how it becomes one.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ import numpy as np
 from runtime import abi
 from runtime.contract import METADATA_KEY, Contract
 from runtime.decode import greedy, to_glosses
+from runtime.device.folder import KIND as BUNDLE
 from runtime.errors import BadInput, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
 from runtime.preprocess import chosen, prepare
-from runtime.trust import Trust, demand, unique_members, verify_chain
+from runtime.trust import Trust, demand, unique_members, verify, verify_chain
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -97,6 +100,7 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
         raise BadInput(f"{folder} is not an engine folder: it has no {MANIFEST}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot read {path}: {_first_line(error)}") from error
+    _check_kind(folder, manifest)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise BadInput(f"{path} is not a manifest of an engine: it names no files")
     if manifest.get("format") != MANIFEST_FORMAT:
@@ -113,6 +117,16 @@ def read_manifest(folder: Union[str, Path]) -> Dict[str, Any]:
         except OSError as error:
             raise BadInput(f"engine {folder}: cannot read {reprlib.repr(name)}: {error.strerror}") from error
     return manifest
+
+
+def refuse_bundle(path: Union[str, Path]) -> None:
+    """Raise `BadInput` for a bundle, which is not yet an engine. What else may be wrong is for who opens it to say."""
+    manifest = Path(path) / MANIFEST
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return
+    _check_kind(path, found)
 
 
 class Admitted(NamedTuple):
@@ -146,11 +160,16 @@ def admit(path: Union[str, Path], backend: Optional[str] = None, trust: bool = F
     return Admitted(manifest, signed, plan, contract)
 
 
-def verify_opened(path: Union[str, Path], contract: Contract) -> None:
-    """Verify the chain of an engine of a graph (folder or bare file) whose `contract` was read as it was opened."""
-    if Path(path).is_dir():
-        manifest = read_manifest(path)
-        verify_chain(path, manifest, contract, RUNTIMES[manifest["runtime"]])
+def verify_opened(path: Union[str, Path], contract: Contract) -> Trust:
+    """Verify the chain of an engine (folder or bare file) whose `contract` was read as it was opened.
+
+    Returns whether it bears the user's own signature, as `Engine.signed` does.
+    """
+    if not Path(path).is_dir():
+        return Engine.signed
+    manifest = read_manifest(path)
+    verify_chain(path, manifest, contract, RUNTIMES[manifest["runtime"]])
+    return verify(manifest)
 
 
 class Engine:
@@ -380,6 +399,14 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name that is too long, say: reading it tells why
         return False
+
+
+def _check_kind(folder: Union[str, Path], manifest: Any) -> None:
+    if isinstance(manifest, dict) and manifest.get("kind") == BUNDLE:
+        raise BadInput(
+            f"{folder} is a bundle, not yet an engine; copy it to the device and make it one there, with: "
+            f"sh {Path(folder).name}/build.sh"
+        )
 
 
 def _check_threads(threads: int) -> None:

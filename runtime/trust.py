@@ -42,6 +42,7 @@ class Trust(NamedTuple):
 
     own: bool
     why: str
+    changed: bool = False  # it bears the user's own signature, and is not what was signed
 
 
 class _NoKey(Exception):
@@ -96,7 +97,7 @@ def verify(manifest: Mapping[str, Any]) -> Trust:
     except (ValueError, RecursionError):  # what json.dumps has no words for, such as NaN, was never signed
         same = False
     if not same:
-        return Trust(False, "its manifest was changed after it was signed")
+        return Trust(False, "its manifest was changed after it was signed", changed=True)
     return Trust(True, f"signed with your key '{_name(key)}'")
 
 

@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime import abi
 from runtime.binding import Model
 from runtime.contract import BLANK, METADATA_KEY, Contract, RgbInput
-from runtime.engine import ENGINE_FILE, MANIFEST, Engine, available_threads, open_session, read_manifest
+from runtime.engine import ENGINE_FILE, MANIFEST, Engine, available_threads, open_session, read_manifest, verify_opened
 from runtime.errors import BadInput
 from runtime.hashing import sha256_file
+from runtime.trust import sign
 
 SIZE = 4
 
@@ -79,6 +80,24 @@ def write_engine(folder: Path, **changes: Any) -> Path:
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
     return folder
+
+
+def test_a_bundle_is_told_from_an_engine(tmp_path: Path) -> None:
+    bundle = write_engine(tmp_path / "bundle", kind="bundle", runtime=None)
+    for opens in (Engine.open, read_manifest):
+        with pytest.raises(BadInput, match=r"is a bundle, not yet an engine; .* with: sh bundle/build.sh"):
+            opens(bundle)
+
+
+def test_a_manifest_changed_after_it_was_signed_is_told_from_one_that_is_not_ones_own(tmp_path: Path) -> None:
+    folder = write_engine(tmp_path / "engine")
+    manifest = read_manifest(folder)
+    told = {"own": sign(manifest), "unsigned": manifest, "changed": {**sign(manifest), "precision": "int8"}}
+    for name, text in told.items():
+        (folder / MANIFEST).write_text(json.dumps(text))
+        engine = Engine.open(folder, threads=1)
+        assert (engine.signed.own, engine.signed.changed) == (name == "own", name == "changed")
+        assert verify_opened(folder, engine.contract) == engine.signed
 
 
 def clip(*labels: int) -> np.ndarray:

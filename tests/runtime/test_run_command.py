@@ -19,11 +19,13 @@ from video_samples import encode
 
 from runtime import abi
 from runtime.captions import Cue, cues, subrip, webvtt
+from runtime.cli import _two_digits
 from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput
 from runtime.decode import greedy, to_glosses
 from runtime.engine import ENGINE_FILE, open_session
 from runtime.preprocess import prepare
 from runtime.source import Latest, Readable, clocked
+from runtime.trust import sign
 from runtime.video import Frame, read_frames
 from signedge import main
 
@@ -86,7 +88,33 @@ def test_a_video_gives_what_the_engine_gives_on_the_whole_clip(
     assert [gloss["start"] for gloss in printed] == pytest.approx([start / 25 for start in starts])
     assert all(set(gloss) == {"text", "start", "end", "start_step", "end_step", "confidence", "stability", "final"}
                and gloss["final"] for gloss in printed)  # fmt: skip
-    assert error == f"2.7 s, 4 glosses, {written['statistics']['real_time_factor']:.2f} of real time\n"
+    assert error == f"2.7 s, 4 glosses, {_two_digits(written['statistics']['real_time_factor'])} of real time\n"
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(0.0, "0"), (1.23e-5, "0.000012"), (0.0421, "0.042"), (0.351, "0.35"), (0.996, "1.0"), (12.3, "12"), (123, "120")],
+)
+def test_a_real_time_factor_has_two_significant_digits(factor: float, text: str) -> None:
+    assert _two_digits(factor) == text
+
+
+def test_an_engine_changed_after_it_was_signed_runs_with_one_warning(run: Run, engine: Path, video: Path) -> None:
+    manifest = json.loads((engine / "manifest.json").read_text())
+    (engine / "manifest.json").write_text(json.dumps(sign(manifest)))
+    assert run(video)[2].count("\n") == 1
+    (engine / "manifest.json").write_text(json.dumps({**sign(manifest), "target": "another"}))
+    status, printed, error = run(video)
+    warning, _ = error.splitlines()
+    assert status == 0 and texts(printed) == GLOSSES
+    assert warning == f"warning: {engine}: its manifest was changed after it was signed"
+
+
+def test_a_bundle_is_told_from_an_engine(run: Run, engine: Path, video: Path) -> None:
+    (engine / "manifest.json").write_text(json.dumps({"kind": "bundle", "format": 1, "files": {}}))
+    status, printed, error = run(video)
+    assert status == 2 and not printed
+    assert f"{engine} is a bundle, not yet an engine" in error and f"sh {engine.name}/build.sh" in error
 
 
 def test_captions_are_cues_of_signing_without_a_pause(run: Run, video: Path, tmp_path: Path) -> None:

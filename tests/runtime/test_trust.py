@@ -132,7 +132,7 @@ def test_without_a_home_an_engine_is_built_unsigned(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HOME", str(tmp_path / "file"))  # nothing can be made below a file, not even by root
     unsigned = trust.sign(MANIFEST_OF_A_PLAN)
     assert "signature" not in unsigned and trust.KEY_VARIABLE in unsigned["warnings"][0]
-    assert trust.verify(unsigned) == (False, "its manifest is not signed")
+    assert trust.verify(unsigned) == trust.Trust(False, "its manifest is not signed")
 
 
 def test_processes_that_start_together_make_one_key(key: Path, tmp_path: Path) -> None:
