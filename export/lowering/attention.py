@@ -42,8 +42,7 @@ def run(view: GraphView, node: NodeProto) -> list[NodeProto]:
     cap = found.get("softcap", 0.0)
     if cap:  # before the mask, which a cap would lift
         scores = _capped(emit, scores, cap, node.input[0])
-    scores = _masked(emit, scores, q, k, found)
-    y = emit.op("MatMul", _softmax(emit, scores, found.get("softmax_precision", 0)), v)
+    y = emit.op("MatMul", _weights(emit, scores, q, k, found), v)
     if flat:
         y = emit.op("Reshape", emit.op("Transpose", y, perm=[0, 2, 1, 3]), emit.ints(0, 0, -1))
     return emit.finish(y, node.output[0])
@@ -95,22 +94,29 @@ def _capped(emit: Emit, scores: str, cap: float, like: str) -> str:
     return emit.op("Mul", emit.op("Tanh", emit.op("Div", scores, number)), number)
 
 
-def _masked(emit: Emit, scores: str, q: str, k: str, found: dict[str, Any]) -> str:
+def _weights(emit: Emit, scores: str, q: str, k: str, found: dict[str, Any]) -> str:
+    """What each key counts for each query: a softmax over the keys that it sees. One that sees none gets zeros."""
     from onnx import TensorProto
 
-    node = emit.node
-    zero, never = (emit.constant(value, like=node.input[0]) for value in (0.0, MASKED))
-    mask = node.input[3] if len(node.input) > 3 else ""
-    if mask and emit.view.dtype(mask) == TensorProto.BOOL:
-        mask = emit.op("Where", mask, zero, never)
-    if mask:
+    mask = emit.node.input[3] if len(emit.node.input) > 3 else ""
+    chosen = mask and emit.view.dtype(mask) == TensorProto.BOOL
+    if mask and not chosen:
         scores = emit.op("Add", scores, mask)
-    if found.get("is_causal", 0):
-        start, step = emit.constant(np.int64(0)), emit.constant(np.int64(1))
-        ends = [
-            emit.op("Gather", emit.op("Shape", x), emit.constant(np.int64(2)), axis=0) for x in (q, k)
-        ]  # numbers of queries and keys
-        rows, columns = (emit.op("Range", start, end, step) for end in ends)
-        seen = emit.op("GreaterOrEqual", emit.unsqueeze(rows, [1]), emit.unsqueeze(columns, [0]))
-        scores = emit.op("Add", scores, emit.op("Where", seen, zero, never))
-    return scores
+    seen = [mask] if chosen else []
+    if found.get("is_causal", 0):  # each query sees the first key, at least
+        seen.append(_earlier(emit, q, k))
+    if not seen:
+        return _softmax(emit, scores, found.get("softmax_precision", 0))
+    zero, one, never = (emit.constant(value, like=emit.node.input[0]) for value in (0.0, 1.0, MASKED))
+    both = emit.op("And", *seen) if len(seen) > 1 else seen[0]
+    scores = emit.op("Add", scores, emit.op("Where", both, zero, never))
+    weights = _softmax(emit, scores, found.get("softmax_precision", 0))
+    return emit.op("Mul", weights, emit.op("Where", both, one, zero)) if chosen else weights
+
+
+def _earlier(emit: Emit, q: str, k: str) -> str:
+    """Which keys (columns) come no later than each query (rows)."""
+    start, step = emit.constant(np.int64(0)), emit.constant(np.int64(1))
+    ends = [emit.op("Gather", emit.op("Shape", x), emit.constant(np.int64(2)), axis=0) for x in (q, k)]
+    rows, columns = (emit.op("Range", start, end, step) for end in ends)
+    return emit.op("GreaterOrEqual", emit.unsqueeze(rows, [1]), emit.unsqueeze(columns, [0]))

@@ -42,9 +42,9 @@ SAME: dict[int, frozenset[str]] = {
         25: _TYPES,
         24: f"{_TYPES} TopK",
         23: _TYPES,
-        22: "Acos Acosh Asin Asinh Atan Atanh AveragePool Conv ConvTranspose Cos Cosh DeformConv Det Dropout Elu "
+        22: "Acos Acosh Asin Asinh Atan Atanh Conv ConvTranspose Cos Cosh DeformConv Det Dropout Elu "
         "EyeLike GRU GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample HardSigmoid HardSwish "
-        "InstanceNormalization LSTM LpNormalization LpPool MaxPool Mish RNN RandomNormal RandomNormalLike "
+        "InstanceNormalization LSTM LpNormalization LpPool Mish RNN RandomNormal RandomNormalLike "
         "RandomUniform RandomUniformLike RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
         21: _TYPES,
         20: "ConstantOfShape IsInf IsNaN ReduceMax ReduceMin",
@@ -188,9 +188,9 @@ def _without_new_attributes(view: GraphView, node: NodeProto, version: int) -> t
 
 
 def _no_zeros(view: GraphView, node: NodeProto) -> bool:
-    """Whether a Reshape to literal sizes has no size 0. Sizes read from other tensors are at least 1."""
+    """Whether a Reshape has no size 0: none is given literally. Sizes read from other tensors are at least 1."""
     numbers = view.ints(node.input[1])
-    return numbers is None or 0 not in numbers
+    return node.input[1] not in view.inputs if numbers is None else 0 not in numbers
 
 
 # Older forms: (view, node) -> (the nodes, what was done; empty: nothing had to be).
@@ -279,6 +279,17 @@ def _grid_sample(view: GraphView, node: NodeProto) -> tuple[Sequence[NodeProto],
     return [copy], f"mode {older}"
 
 
+def _pool(view: GraphView, node: NodeProto) -> tuple[Sequence[NodeProto], str]:
+    """A last window that ceil_mode asks for may lie in the padding or behind the end. Opset 22 says that it is none."""
+    found = attributes(node)
+    gaps = any(step > size for step, size in zip(found.get("strides", []), found["kernel_shape"], strict=False))
+    padded = any(found.get("pads", [])) or found.get("auto_pad", "NOTSET") != "NOTSET"
+    if found.get("ceil_mode", 0) and (padded or gaps):
+        says = "with ceil_mode, padding or gaps, opset 22 says which windows count; older ones do not"
+        raise Refused(f"node {node.name} ({node.op_type}): {says}")
+    return [node], ""
+
+
 def _shape(view: GraphView, node: NodeProto) -> tuple[Sequence[NodeProto], str]:
     found = attributes(node)
     if not {"start", "end"} & set(found):
@@ -308,6 +319,8 @@ def _newer_pad_or_resize(view: GraphView, node: NodeProto) -> tuple[Sequence[Nod
 
 
 CONVERTED: dict[tuple[int, str], Callable[[GraphView, NodeProto], tuple[Sequence[NodeProto], str]]] = {
+    (22, "AveragePool"): _pool,
+    (22, "MaxPool"): _pool,
     (21, "GroupNormalization"): _group_norm,
     (20, "GridSample"): _grid_sample,
     (19, "Pad"): _newer_pad_or_resize,

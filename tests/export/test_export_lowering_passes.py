@@ -212,6 +212,16 @@ def test_attention_that_has_no_simpler_form_is_refused() -> None:
     assert [item.rule for item in findings] == ["operator-missing"]
 
 
+@pytest.mark.parametrize("causal", [0, 1])
+def test_a_query_that_sees_no_key_gets_zeros(causal: int) -> None:
+    made = attention_model(24, mask="bool", is_causal=causal)
+    arrays = {name: noise(2, 3, 5, 4, seed=seed) for seed, name in enumerate("qkv")}
+    arrays["mask"] = np.random.default_rng(3).random((5, 5)) < 0.7
+    arrays["mask"][:, 0], arrays["mask"][2] = True, False
+    given = run(assert_pass_keeps("attention", made, arrays), arrays)[0]
+    assert not given[:, :, 2].any() and given[:, :, 1].all()
+
+
 def test_a_window_of_attention_is_not_passed_over() -> None:
     made = attention_model(25, left_window_size=1)
     with pytest.raises(Refused, match="its left_window_size cannot be written"):
@@ -366,6 +376,18 @@ def test_resize_of_a_region_of_some_axes_is_refused() -> None:
         downgraded(model([node], {"x": ["n", 2, 4, 4]}, ["y"], 18, constants), 17)
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_windows_that_only_newer_opsets_count_are_refused(op: str) -> None:
+    for given in ({"kernel_shape": [3], "strides": [2], "pads": [1, 1]}, {"kernel_shape": [1], "strides": [2]}):
+        node = helper.make_node(op, ["x"], ["y"], name="pool", ceil_mode=1, **given)
+        with pytest.raises(Refused, match=r"node pool .*which windows count"):
+            downgraded(model([node], {"x": [1, 2, 6]}, ["y"], 22), 21)
+        floored = helper.make_node(op, ["x"], ["y"], **given)
+        assert_downgrade_keeps(model([floored], {"x": [1, 2, 6]}, ["y"], 22), 13, {"x": noise(1, 2, 6)})
+    plain = helper.make_node(op, ["x"], ["y"], kernel_shape=[2], strides=[2], ceil_mode=1)
+    assert_downgrade_keeps(model([plain], {"x": [1, 2, 7]}, ["y"], 22), 13, {"x": noise(1, 2, 7)})
+
+
 def test_targets_older_than_13_are_refused() -> None:
     made = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [3]}, ["y"])
     with pytest.raises(Refused, match="13 at the oldest"):
@@ -394,6 +416,13 @@ def test_new_operators_are_those_that_onnx_brought_in_that_version() -> None:
         assert {op: first[op] for op in ops} == dict.fromkeys(ops, version)
     for version, ops in opset.SAME.items():
         assert all(first[op] < version for op in ops), version
+
+
+def test_sizes_that_the_user_gives_may_be_zero() -> None:
+    node = helper.make_node("Reshape", ["x", "sizes"], ["y"], name="form", allowzero=1)
+    made = model([node], {"x": [3, 4], "sizes": [2]}, ["y"], 14, kinds={"sizes": TensorProto.INT64})
+    with pytest.raises(Refused, match=r"node form .*allowzero"):
+        downgraded(made, 13)
 
 
 # Whole graphs.
