@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from onnx.defs import OpSchema
 
 FLOAT, FLOAT16 = 1, 10  # of onnx.TensorProto
-TYPED = frozenset({"Cast", "Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"})  # by attribute
+# What their result is follows from an attribute, or is no tensor.
+TYPED = frozenset(
+    {"Bernoulli", "BitCast", "Cast", "Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomNormalLike",
+     "RandomUniform", "RandomUniformLike", "SplitToSequence"}
+)  # fmt: skip
 
 
 def computes_floats(node: NodeProto, view: GraphView) -> bool:
