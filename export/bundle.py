@@ -115,7 +115,16 @@ README = """{name}, {precision}, for {target}{software}
     sh build.sh            builds engine/ here: checks this folder and this machine, builds, reads the clips of the
                            gate with what was built, and keeps the engine only if it reads them well enough
     sh build.sh --cpu      only reads the clips on the CPU through ONNX Runtime and compares with {where}
-    sh native/build.sh     builds libsignedge here, where the one in lib/ does not load
+    sh native/build.sh     builds libsignedge here: with TensorRT in it, where its headers are; the one in lib/ has none
+
+The engine, once it is there, from Python (of a clip: frames (T,H,W,3) uint8 RGB, or keypoints (T,V,3) float32):
+
+    PYTHONPATH=python python3
+    >>> from runtime.engine import Engine
+    >>> Engine.open("engine").recognise(frames=clip)           # or keypoints=clip: a list of glosses
+
+From C, for streams and cameras: sh native/build.sh, then native/include/signedge.h and native/libsignedge.so; from
+Python the same with SIGNEDGE_LIBRARY=native/libsignedge.so and `from runtime import Model`.
 
 Needs Python 3.8 or later with numpy{wants}. No network. Logs are in logs/.
 Exit status: 0 done, 1 the engine failed its gate, 2 the bundle is broken, 3 this machine is not the target.

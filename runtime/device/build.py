@@ -139,7 +139,7 @@ class Build:
             bundles.write_json(folder / bundles.MANIFEST, sign(told))
             written = read_manifest(folder)  # what was written must be what any user's reader accepts
             verify_chain(folder, written, built.contract, built.engine_file)
-        self.say(f"the engine passed its gate: {self.out / ENGINE}")
+        self.say(f"the engine passed its gate: {self.out / ENGINE}; README.txt says how to run it")
 
 
 @contextlib.contextmanager
