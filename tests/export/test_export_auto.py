@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import export.search.auto as auto
 import export.search.places as places
 import signedge
 from distill.corpus.store import Corpus
+from export.backends.base import backend
 from export.engine import Job, Order, start
 from export.onnx_graph import ExportReport
 from export.precision.nearness import has_float16
+from export.search.search import Assignment, Judged
 from export.search.space import REST, Space
 from export.tailor import in_precision, precisions_of
 from runtime.engine import Engine
@@ -93,6 +96,31 @@ def test_it_chooses_here_keeps_what_it_tried_and_goes_on(
     again = json.loads(capsys.readouterr().out)["search"]
     assert again["known_before"] == len(kept.splitlines()) > 0
     assert {item["name"] for item in again["trials"]} == {item["name"] for item in search["trials"]}
+
+
+@pytest.mark.parametrize("reads_well", [True, False])
+def test_a_faster_runtime_is_chosen_if_it_reads_as_well(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_well: bool
+) -> None:
+    job = job_for(exported, corpus, "x86-cpu")
+    if not backend("openvino").available(job.target.profile).here:
+        pytest.skip("OpenVINO, run by libsignedge, is needed")
+
+    def race(place: places.Here, engines: dict[str, Engine]) -> dict[str, np.ndarray]:
+        return {name: np.full((5, 2), 1e6 if "openvino" in name else 2e6) for name in engines}
+
+    def judge(bench: Any, assignment: Assignment, runtime: str = "") -> Judged | None:
+        found = real(bench, assignment, runtime)
+        return found if reads_well or runtime != "openvino" else Judged(50.0, 50.0, 40.0, 60.0)
+
+    real = auto._Bench.judge
+    monkeypatch.setattr(places.Here, "race", race)
+    monkeypatch.setattr(auto._Bench, "judge", judge)
+    record = auto.find(job, tmp_path / "search").record
+    assert record["runtime"] == ("openvino" if reads_well else "onnxruntime")
+    assert any("does not read as well" in line for line in record["left_out"]) is not reads_well
+    if reads_well:
+        assert record["ms"] == 1.0 and record["against"]["fp32 in onnxruntime"]["value"] == 2.0
 
 
 def test_a_search_without_time_still_tries_the_plain_ones(

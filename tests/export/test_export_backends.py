@@ -12,16 +12,14 @@ import pytest
 from export_stage import colour_clip, contract
 
 from devices import profile as profiles
-from export.backends import choice
 from export.backends.base import MODULES, backend, write_graph
-from export.backends.choice import choose, fastest, usable
+from export.backends.choice import choose
 from export.backends.race import race, ratio
 from export.onnx_graph import ExportReport, metadata
 from runtime import abi
 from runtime.contract import METADATA_KEY, Contract
 from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FACTS, PLAN_FILE, Engine
 from runtime.errors import BadInput
-from runtime.preprocess import prepare
 from runtime.trt import cuda
 
 X86 = profiles.resolve("x86-cpu").profile
@@ -174,37 +172,3 @@ def test_ties_go_to_the_first_and_the_faster_wins() -> None:
     assert choose(times, "onnxruntime") == "openvino"
     found = ratio(times["onnxruntime"], times["openvino"])
     assert 1 < found.low < found.value < found.high and found.pairs == 80
-
-
-def test_the_choice_is_measured_and_said(exported: ExportReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    names, missing = usable(X86)
-    inputs = [prepare(contract(), CLIP, None)]
-    found = fastest(dict.fromkeys(names, Path(exported.path)), inputs, 1, missing, seconds=0)
-    assert found.runtime in names and found.as_json()["threads"] == 1
-    assert all(why in found.why for why in missing.values())
-    if len(names) > 1:
-        assert found.median_ms.keys() == set(names) and "times its time" in found.why
-        slow = {names[1]: np.full((5, 1), 3.0), names[0]: np.full((5, 1), 6.0)}
-        monkeypatch.setattr(choice, "race", lambda calls, inputs, seconds: slow)
-        found = fastest(dict.fromkeys(names, Path(exported.path)), inputs, 1)
-        assert found.runtime == names[1] and "onnxruntime takes 2.000 times its time" in found.why
-
-
-def test_one_runtime_alone_is_chosen_unmeasured(exported: ExportReport) -> None:
-    found = fastest({"onnxruntime": Path(exported.path)}, [], 1, {"openvino": "OpenVINO is not installed"})
-    assert found.runtime == "onnxruntime" and not found.median_ms
-    assert "only one here" in found.why and "OpenVINO is not installed" in found.why
-    with pytest.raises(BadInput, match=r"no runtime runs engines for this CPU here: pip install"):
-        fastest({}, [], 1)
-    with pytest.raises(BadInput, match=r"here: OpenVINO is not installed$"):
-        fastest({}, [], 1, {"openvino": "OpenVINO is not installed"})
-
-
-def test_a_runtime_that_cannot_read_the_graph_is_passed_over(exported: ExportReport, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"junk")
-    inputs = [prepare(contract(), CLIP, None)]
-    found = fastest({"onnxruntime": Path(exported.path), "openvino": broken}, inputs, 1)
-    assert found.runtime == "onnxruntime" and "openvino cannot run it" in found.why
-    with pytest.raises(BadInput, match=r"broken\.onnx"):
-        fastest({"onnxruntime": broken}, inputs, 1)

@@ -188,6 +188,26 @@ def test_engine_that_reads_badly_is_not_kept(here: Path) -> None:
     assert "failed the WER gate" in (here / "logs" / "error.log").read_text()
 
 
+def test_what_else_lies_in_logs_stays(here: Path, tmp_path: Path) -> None:
+    """`--out` is any folder, and its `logs` may be somebody's."""
+    theirs = tmp_path / "home" / "logs" / "letters.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    (theirs.parent / "error.log").write_text("of an earlier build")
+    assert run_command(here, "--out", str(tmp_path / "home")).returncode == 0
+    assert theirs.read_text() == "mine" and not (theirs.parent / "error.log").exists()
+    assert not (tmp_path / "home" / "engine" / "letters.txt").exists()
+
+
+def test_what_nobody_foresaw_is_no_failed_gate(here: Path) -> None:
+    manifest = json.loads((here / "manifest.json").read_text())
+    write_json(here / "manifest.json", {**manifest, "budget": "much"})
+    done = run_command(here)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "unexpected ValueError" in done.stderr and "error.log" in done.stderr
+    assert "Traceback" in (here / "logs" / "error.log").read_text() and not (here / "engine").exists()
+
+
 def test_changed_and_missing_files_are_named(here: Path) -> None:
     with (here / "model.onnx").open("ab") as handle:
         handle.write(b"\0")
