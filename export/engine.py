@@ -14,7 +14,7 @@ import numpy as np
 from devices.host import detect
 from devices.profile import Resolved, resolve
 from export.backends.base import backend
-from export.gate import SPLIT, GateResult, check_corpus, doubts, judge, require
+from export.gate import SPLIT, GateResult, check_corpus, check_split, doubts, judge, require
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.precision import Int8Plan
@@ -108,6 +108,7 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
         raise BadInput(f"{order.precision} needs --corpus: {needs}")
     if corpus is not None:
         check_corpus(contract, corpus)
+        check_split(corpus)
         warnings += _other_corpus(contract, corpus)
     if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
         warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")

@@ -48,7 +48,7 @@ def doubts(clips: int, baseline_wer: float) -> list[str]:
 
 
 def check_corpus(contract: Contract, corpus: Corpus) -> None:
-    """Raise `BadInput` unless the clips of `corpus` are such as the model was made for, and some are for the gate."""
+    """Raise `BadInput` unless the clips of `corpus` are such as the model was made for."""
     known = set(contract.glosses[1:])
     unknown = sorted(set(corpus.metadata.glosses) - known)
     if unknown:
@@ -65,6 +65,10 @@ def check_corpus(contract: Contract, corpus: Corpus) -> None:
             )
     if isinstance(contract.input, KeypointInput) and tuple(corpus.metadata.keypoint_layout) != contract.input.layout:
         raise BadInput(f"corpus {corpus.folder} does not fit '{contract.name}': its keypoints have another layout")
+
+
+def check_split(corpus: Corpus) -> None:
+    """Raise `BadInput` unless `corpus` has clips for the gate to read."""
     if not any(row.glosses for row in corpus.split(SPLIT)):
         raise BadInput(f"corpus {corpus.folder} has no clips in split '{SPLIT}' with glosses; the WER gate needs some")
 
@@ -87,6 +91,7 @@ def read(engine: Engine, corpus: Corpus) -> Reading:
     """Decode the development split. Raises `BadInput` if the corpus does not fit or has no such split."""
     contract = engine.contract
     check_corpus(contract, corpus)
+    check_split(corpus)
     rgb = isinstance(contract.input, RgbInput)
     glosses, counts = [], []
     for row in corpus.split(SPLIT):
