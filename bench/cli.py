@@ -36,7 +36,8 @@ def bench(
         typer.Option(metavar="RUN", help="run folder of an engine, or a folder of runs: names, MACs, curves"),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="SYSTEM", help="compare all with this one; default: the teacher's FP32 engine")
+        str | None,
+        typer.Option(metavar="SYSTEM", help="compare all with this one; default: the teacher of --runs in FP32"),
     ] = None,
     limit_clips: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="read only N clips, spread over the lengths")
@@ -50,6 +51,7 @@ def bench(
     from bench.latency import TimingPlan
     from bench.measure import Options, measure, open_all
     from bench.record import write_records
+    from bench.systems import EngineSystem
     from distill.corpus.store import Corpus
 
     if not engines and not eager:
@@ -66,6 +68,9 @@ def bench(
     )
     opened = Corpus(corpus)
     systems, folders = open_all(engines or [], eager or [], runs or [], options.threads, trust)
+    for system in systems:
+        if isinstance(system, EngineSystem) and system.engine.signed.changed:
+            typer.echo(f"warning: {system.opener.path}: {system.engine.signed.why}", err=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.record import UNKNOWN
+
 # Terms of a recipe's distillation as the tables of the field name them, and the methods that are made of them.
 TERMS = {"kd": "KD", "crd": "CRD", "relation": "relation", "feature": "feature"}
 METHODS = {("kd", "crd", "relation"): "TRKD", ("kd", "feature"): "CRKD", ("feature",): "CRKD"}
@@ -16,7 +18,7 @@ class Lineage:
     """Where a recogniser came from. Hashes are hex SHA-256, "" where unknown; `spec` is its recipe's model part."""
 
     run: str
-    architecture: str = "unknown"
+    architecture: str = UNKNOWN
     distillation: str = ""
     checkpoint: str = ""
     corpus: str = ""

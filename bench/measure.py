@@ -23,7 +23,7 @@ from bench.record import (
     SystemRecord,
     Utterance,
 )
-from bench.systems import EagerSystem, EngineSystem, System, distinct, example_input
+from bench.systems import EagerSystem, EngineSystem, System, distinct, example_input, tell_apart
 from distill.corpus.schema import ClipRow, SignClip
 from distill.corpus.store import Corpus
 from distill.run import SUMMARY, load_run, read_summary
@@ -194,6 +194,7 @@ def system_record(system: System, found: Findings) -> SystemRecord:
         runtime=system.runtime,
         through=system.through,
         precision=system.precision,
+        nodes=system.nodes,
         target=options.target,
         valid=not faults,
         reasons=faults + remarks + failure,
@@ -311,7 +312,8 @@ def open_all(
     """Open everything that is to be measured; returns the systems, eager ones first, and the run folders.
 
     An engine belongs to the run whose checkpoint its contract names, if that run is among `runs` or `eager`; else it is
-    measured as a stranger, under the name in its contract. `trust` opens plans that are not the user's own. Raises
+    measured as a stranger, under the name in its contract. Engines that would share a name, that of their run and
+    precision, go by the names of their folders. `trust` opens plans that are not the user's own. Raises
     `BadInput` for what cannot be opened, `Refused` for a plan that is not to be trusted.
     """
     folders = [found for folder in (*runs, *eager) for found in run_folders(Path(folder))]
@@ -319,6 +321,7 @@ def open_all(
     known = {run.checkpoint_hash: lineage.of_run(run) for run in opened}
     systems: list[System] = [EagerSystem(path, threads) for path in eager]
     systems.extend(EngineSystem(path, threads, known, trust) for path in engines)
+    tell_apart(systems)
     return systems, opened
 
 

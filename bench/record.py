@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from runtime.atomic import atomic_file
 from runtime.errors import BadInput
 
+UNKNOWN = "unknown"  # the architecture of a network whose run folder was not at hand
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -117,12 +119,13 @@ class SystemRecord(_Strict):
     kind: Literal["system"] = "system"
     system: str  # unique in a results file: teacher-eager, lrinet-crkd-int8, ...
     run: str  # name of the run it came from: teacher, stgt, stgt-trkd, ...
-    architecture: str
+    architecture: str  # UNKNOWN: its run folder was not at hand, so nothing is known of its training
     modality: Literal["rgb", "keypoints"]
     distillation: str = ""  # "", TRKD, CRKD
     runtime: str  # pytorch, onnxruntime
     through: str = ""  # what read the clips, with versions; older records do not say
-    precision: str  # fp32, int8
+    precision: str  # fp32, int8, auto (chosen node by node)
+    nodes: dict[str, int] = {}  # of its graph in each precision; empty where its manifest does not say
     target: str
     valid: bool = True
     reasons: list[str] = []  # why it is not valid, or what to know

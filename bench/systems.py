@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class System(Protocol):
     hashes: dict[str, str]  # checkpoint, onnx, engine, where known
     bytes_on_disk: int | None
     remarks: list[str]  # what its maker wants known
+    nodes: dict[str, int]  # of its graph in each precision, where its maker says
     target: str  # what it was compiled for; "" where it was not compiled
     module: nn.Module | None  # the network itself, where it is at hand
 
@@ -109,6 +111,9 @@ class EngineSystem(_Recogniser):
             "engine": "" if bare else self.manifest["files"][file.name],  # `open` has checked it
         }
         self.remarks: list[str] = [str(warning) for warning in self.manifest.get("warnings", [])]
+        if self.engine.signed.changed:
+            self.remarks.append(self.engine.signed.why)
+        self.nodes = dict(Counter(str(node["precision"]) for node in self.manifest.get("decisions", [])))
         self.target = str(self.manifest.get("target", ""))
         self.module: nn.Module | None = None
 
@@ -126,6 +131,7 @@ class EagerSystem(_Recogniser):
 
     runtime = "pytorch"
     precision = "fp32"
+    nodes: dict[str, int] = {}  # noqa: RUF012 (never written)
     target = ""
 
     def __init__(self, path: str | Path, threads: int) -> None:
@@ -167,6 +173,15 @@ def example_input(contract: Contract, frames: int) -> np.ndarray:
     spec = contract.input
     shape = (3, spec.height, spec.width) if isinstance(spec, RgbInput) else (len(spec.joints), 5)
     return np.zeros((1, contract.padding.total(frames), *shape), dtype=np.float32)
+
+
+def tell_apart(systems: list[System]) -> None:
+    """Give engines that share a name, such as two of one network in one precision, the names of their folders."""
+    shared = {name for name, count in Counter(system.name for system in systems).items() if count > 1}
+    for system in systems:
+        if system.name in shared and system.opener.kind == "engine":
+            path = Path(system.opener.path).absolute()
+            system.name = path.stem if path.suffix == ".onnx" else path.name
 
 
 def distinct(systems: list[System]) -> None:

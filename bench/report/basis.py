@@ -1,4 +1,4 @@
-"""The student that the report speaks of, and whether the accuracies are a basis for any comparison."""
+"""The student, or other system, that the report speaks of, and whether the accuracies are a basis for comparing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FEWEST_WORDS = 100  # below, one error is more than a point
 
 def best_student(cast: Cast) -> SystemRecord | None:
     """Of the network with the lowest WER the fastest row: what lower precision may cost, the gate has judged before."""
-    rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.students() if s.valid and s.wer and s.latency]
+    rows = [(s.wer.wer.value, s.latency.median_ms, s) for s in cast.others() if s.valid and s.wer and s.latency]
     if not rows:
         return None
     run = min(rows, key=lambda row: row[0])[2].run
@@ -21,15 +21,16 @@ def best_student(cast: Cast) -> SystemRecord | None:
 
 
 def nothing_learnt(cast: Cast) -> str:
-    """Who of teacher and best student reads too badly to be compared, as a clause; empty where both read well."""
-    teacher = cast.baseline or (cast.representative(cast.teacher_run) if cast.teacher_run is not None else None)
-    rows = (("the teacher", teacher), ("the best student", best_student(cast)))
+    """Who of reference and best other reads too badly to be compared, as a clause; empty where both read well."""
+    untimed = next((system for system in cast.systems.values() if cast.is_reference(system)), None)
+    rows = ((f"the {cast.role}", cast.baseline or untimed), (f"the {cast.best_called}", best_student(cast)))
     bad = [
         f"{name} has a WER of {formats.points(system.wer.wer.value)} %"
         for name, system in rows
         if system and system.wer and system.wer.wer.value >= USELESS_WER
     ]
-    return f"nothing worth comparing was learnt: {formats.listing(bad)}" if bad else ""
+    done = "learnt" if cast.role == "teacher" else "read"
+    return f"nothing worth comparing was {done}: {formats.listing(bad)}" if bad else ""
 
 
 def too_few(cast: Cast) -> str:

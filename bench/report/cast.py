@@ -1,12 +1,17 @@
-"""Who is who among the systems of a results file: the teacher, its FP32 engine, names and order of the rows."""
+"""Who is who among the systems of a results file: what the others are measured by, names and order of the rows.
+
+Where the run of every row is known, that is the teacher, and the others are its students. Of a network whose run folder
+was not at hand nobody here knows how it was trained: then it is the baseline that the user named, and no more.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from bench.record import ComparisonRecord, Record, SystemRecord
+from bench.record import UNKNOWN, ComparisonRecord, Record, SystemRecord
 from runtime.errors import BadInput
 
 ARCHITECTURES = {"cnn2d1d": "2D-CNN + 1D-CNN", "stgcn": "ST-GCN", "stgt": "STGT", "lrinet": "LRINet"}
@@ -14,31 +19,47 @@ RUNTIMES = {"pytorch": "PyTorch eager", "onnxruntime": "ONNX Runtime", "tensorrt
 INPUTS = {"rgb": "frames", "keypoints": "skeleton"}
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 EAGER = "pytorch"
+Role = Literal["teacher", "baseline"]
 
 
 @dataclass(frozen=True)
 class Cast:
     """The systems in the order of the table, and the parts they play.
 
-    `baseline` is what speed-ups are against: the teacher's FP32 engine, or its next best row where there is none.
-    `ratios` holds the latency ratios that were timed interleaved, by (system, against).
+    `reference` are the rows that all others are measured by, none where there is nothing of the kind: the teacher's, or
+    the one baseline. `role` is what they are called. `baseline` is what speed-ups are against: the teacher's FP32
+    engine, or its next best row where there is none. `ratios` holds the latency ratios that were timed interleaved, by
+    (system, against).
     """
 
     systems: dict[str, SystemRecord]
-    teacher_run: str | None
+    reference: frozenset[str]
+    role: Role
     baseline: SystemRecord | None
     ratios: dict[tuple[str, str], float]
 
+    def is_reference(self, system: SystemRecord) -> bool:
+        """Whether the row is the teacher in some precision or runtime, or the baseline."""
+        return system.system in self.reference
+
     def is_teacher(self, system: SystemRecord) -> bool:
         """Whether the row is the teacher in some precision or runtime."""
-        return system.run == self.teacher_run
+        return self.role == "teacher" and self.is_reference(system)
 
-    def students(self) -> list[SystemRecord]:
-        """All rows but the teacher's; none where there is no teacher."""
-        return [s for s in self.systems.values() if self.teacher_run is not None and not self.is_teacher(s)]
+    def others(self) -> list[SystemRecord]:
+        """The students, or what is measured by the baseline; none where there is no reference."""
+        return [s for s in self.systems.values() if self.reference and not self.is_reference(s)]
+
+    @property
+    def best_called(self) -> str:
+        """What the best of the others is called."""
+        return "best student" if self.role == "teacher" else "best other system"
 
     def run_name(self, system: SystemRecord) -> str:
-        """`Teacher`, `LRINet`, `LRINet + CRKD`; with the name of the run where two runs would share a name."""
+        """`Teacher`, `LRINet`, `LRINet + CRKD`; with the name of the run where two runs would share a name.
+
+        Of a network whose run is not known, the name in its contract.
+        """
         if self.is_teacher(system):
             return "Teacher"
         name = _plain_name(system)
@@ -46,7 +67,12 @@ class Cast:
         return name if len(twins) == 1 else f"{name} ({system.run})"
 
     def full_name(self, system: SystemRecord) -> str:
-        """Name with precision, and `eager` where it runs in PyTorch."""
+        """Name with precision, and `eager` where it runs in PyTorch; the system's own where two would share that."""
+        name = self._name_in_precision(system)
+        twins = [s for s in self.systems.values() if self._name_in_precision(s) == name]
+        return name if len(twins) == 1 else f"{name} ({system.system})"
+
+    def _name_in_precision(self, system: SystemRecord) -> str:
         eager = " eager" if system.runtime == EAGER else ""
         return f"{self.run_name(system)} {system.precision.upper()}{eager}"
 
@@ -55,8 +81,12 @@ class Cast:
         return self.full_name(self.systems[system]) if system in self.systems else system
 
     def architecture(self, system: SystemRecord) -> str:
-        """The architecture's name as the field writes it."""
-        return ARCHITECTURES.get(system.architecture, system.architecture)
+        """The architecture's name as the field writes it; the network's where its architecture is not known."""
+        return ARCHITECTURES.get(system.architecture, family(system))
+
+    def trained_plainly(self, system: SystemRecord) -> bool:
+        """Whether the row is known to have been trained with CTC alone, the reference apart."""
+        return known(system) and not system.distillation and not self.is_reference(system)
 
     def speedup(self, system: SystemRecord) -> tuple[float, bool] | None:
         """(baseline latency / this latency, whether timed interleaved); None where either was not timed."""
@@ -76,21 +106,32 @@ class Cast:
         return min(rows, key=_engine_first) if rows else None
 
 
+def known(system: SystemRecord) -> bool:
+    """Whether the run that the row came from was at hand, and with it how the network was trained."""
+    return system.architecture != UNKNOWN
+
+
+def family(system: SystemRecord) -> str:
+    """What rows stand together by and share a colour for: the architecture, or the network where that is not known."""
+    return system.architecture if known(system) else system.run
+
+
 def gather_cast(records: Sequence[Record]) -> Cast:
-    """Find teacher, baseline and order. Raises `BadInput` where two rows carry one name."""
+    """Find reference, baseline and order. Raises `BadInput` where two rows carry one name."""
     rows = [record for record in records if isinstance(record, SystemRecord)]
     names = Counter(row.system for row in rows)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise BadInput(f"system '{twice[0]}' occurs {names[twice[0]]} times; a results file names each system once")
-    teacher = _teacher_run(rows)
-    architectures = list(dict.fromkeys(row.architecture for row in rows))
+    role: Role = "teacher" if all(known(row) for row in rows) else "baseline"
+    reference = _teacher(rows) if role == "teacher" else _most_named(rows)
+    families = list(dict.fromkeys(family(row) for row in rows))
     runs = list(dict.fromkeys(row.run for row in rows))
     ordered = sorted(
         rows,
         key=lambda row: (
-            row.run != teacher,
-            architectures.index(row.architecture),
+            row.system not in reference,
+            families.index(family(row)),
             runs.index(row.run),
             row.runtime != EAGER,
             _precision_rank(row),
@@ -101,22 +142,29 @@ def gather_cast(records: Sequence[Record]) -> Cast:
         for record in records
         if isinstance(record, ComparisonRecord) and record.quantity == "latency_ratio" and record.ratio is not None
     }
-    timed = [row for row in ordered if row.run == teacher and row.latency is not None]
+    timed = [row for row in ordered if row.system in reference and row.latency is not None]
     return Cast(
         systems={row.system: row for row in ordered},
-        teacher_run=teacher,
+        reference=frozenset(reference),
+        role=role,
         baseline=min(timed, key=_engine_first) if timed else None,
         ratios=ratios,
     )
 
 
-def _teacher_run(rows: list[SystemRecord]) -> str | None:
-    """The run that most rows are compared with; without comparisons, the run called `teacher`."""
+def _teacher(rows: list[SystemRecord]) -> set[str]:
+    """All rows of the run that most rows are compared with; without comparisons, of the run called `teacher`."""
     runs = {row.system: row.run for row in rows}
     named = Counter(runs[row.wer.against] for row in rows if row.wer and row.wer.against in runs)
-    if named:
-        return named.most_common(1)[0][0]
-    return next((row.run for row in rows if row.run == "teacher"), None)
+    teacher = named.most_common(1)[0][0] if named else "teacher"
+    return {row.system for row in rows if row.run == teacher}
+
+
+def _most_named(rows: list[SystemRecord]) -> set[str]:
+    """The one row that most rows are compared with, if any is."""
+    systems = {row.system for row in rows}
+    named = Counter(row.wer.against for row in rows if row.wer and row.wer.against in systems)
+    return {str(name) for name, _ in named.most_common(1)}
 
 
 def _engine_first(system: SystemRecord) -> tuple[bool, int]:
@@ -128,5 +176,5 @@ def _precision_rank(system: SystemRecord) -> int:
 
 
 def _plain_name(system: SystemRecord) -> str:
-    name = ARCHITECTURES.get(system.architecture, system.architecture)
+    name = ARCHITECTURES.get(system.architecture, family(system))
     return f"{name} + {system.distillation}" if system.distillation else name

@@ -10,7 +10,7 @@ from bench.latency import minimum_samples
 from bench.record import CorpusRecord, CurveRecord, Interval, NoteRecord, Record, RefusalRecord, SystemRecord
 from bench.report import formats
 from bench.report.basis import nothing_learnt, too_few
-from bench.report.cast import EAGER, RUNTIMES, Cast
+from bench.report.cast import EAGER, RUNTIMES, Cast, known
 from bench.report.comparisons import DISTILLED, Group
 
 BUSY = 0.25  # share of the cores in others' work from which caches, memory and clock rates are no longer ours
@@ -62,15 +62,17 @@ def _refused(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list
     ]
 
 
-def _no_teacher(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
-    if not cast.systems or cast.teacher_run is not None:
+def _no_reference(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
+    if not cast.systems or cast.reference:
         return []
-    text = "No row is compared with another and no run is called teacher, so there is nothing to measure students by."
-    return [Caution("No teacher", text, grave=True)]
+    compared = "Only the pairs further down are compared" if groups else "No row is compared with another"
+    text = f"{compared}: the records name none that all others are measured by (signedge bench --against SYSTEM does)."
+    return [Caution("No baseline", text, grave=True)]
 
 
 def _no_basis(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
-    doubts = (("Nothing learnt", nothing_learnt(cast)), ("Too few clips or words", too_few(cast)))
+    learnt = "Nothing learnt" if cast.role == "teacher" else "Hardly anything read"
+    doubts = ((learnt, nothing_learnt(cast)), ("Too few clips or words", too_few(cast)))
     return [Caution(lead, _sentence(text), grave=True) for lead, text in doubts if text]
 
 
@@ -79,7 +81,7 @@ def _runtimes(records: Sequence[Record], cast: Cast, groups: list[Group]) -> lis
     if cast.baseline is None:
         return []
     own = cast.baseline.runtime
-    others = list(dict.fromkeys(s.runtime for s in cast.students() if s.latency and s.runtime != own))
+    others = list(dict.fromkeys(s.runtime for s in cast.others() if s.latency and s.runtime != own))
     if not others:
         return []
     text = (
@@ -134,7 +136,7 @@ def _hard_track(records: Sequence[Record], cast: Cast, groups: list[Group]) -> l
     return [
         Caution(
             "Key points made poor",
-            f"Skeleton students read the {formats.track(track)}. That handicap is imitated, so what they lose by it, "
+            f"Rows of skeletons read the {formats.track(track)}. That handicap is imitated, so what they lose by it, "
             "or regain by distillation, is not measured on a real tracker.",
         )
         for track in tracks
@@ -160,13 +162,14 @@ def _open_intervals(records: Sequence[Record], cast: Cast, groups: list[Group]) 
 def _seeds(records: Sequence[Record], cast: Cast, groups: list[Group]) -> list[Caution]:
     trained: dict[str, set[int | None]] = {}
     for record in records:
-        if isinstance(record, CurveRecord | SystemRecord):
+        if isinstance(record, CurveRecord) or (isinstance(record, SystemRecord) and known(record)):
             kind = cast.representative(record.run)
             name = f"{kind.architecture}/{kind.distillation}" if kind else record.run
             trained.setdefault(name, set()).add(record.provenance.seed)
     if not trained or any(len(seeds) > 1 for seeds in trained.values()):
         return []
-    text = "Each network was trained once. Intervals tell what other clips could change, not what another seed could."
+    network = "Each network" if all(known(system) for system in cast.systems.values()) else "Each network trained here"
+    text = f"{network} was trained once. Intervals tell what other clips could change, not what another seed could."
     return [Caution("One seed", text)]
 
 
@@ -270,7 +273,7 @@ def _sentence(text: str) -> str:
 _RULES: tuple[Callable[[Sequence[Record], Cast, list[Group]], list[Caution]], ...] = (
     _invalid,
     _refused,
-    _no_teacher,
+    _no_reference,
     _no_basis,
     _mixed,
     _notes,

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.record import ComparisonRecord, Interval, Record, SystemRecord
-from bench.report.cast import Cast
+from bench.report.cast import Cast, known
 
 Shown = Literal["better", "worse", "open", "same", "none"]
 DISTILLED = "Distilled against CTC alone"
 PRECISION = "Lower precision against FP32"
 STUDENT = "Student against teacher"
+BASELINE = "Against the baseline"
 OTHER = "Other pairs"
-KINDS = (DISTILLED, PRECISION, STUDENT, OTHER)
+KINDS = (DISTILLED, PRECISION, STUDENT, BASELINE, OTHER)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Group:
 def groups(records: Sequence[Record], cast: Cast) -> list[Group]:
     """All pairs of the records by kind; the WER and the latency of one pair stand in one row.
 
-    Pairs with the teacher take their difference from the table's rows where no comparison states it.
+    Pairs with the teacher, or the baseline, take their difference from the table's rows where no comparison states it.
     """
     pairs: dict[tuple[str, str], tuple[Interval | None, float | None]] = {}
     for record in records:
@@ -108,10 +109,16 @@ def _verdict(difference: Interval | None, shown: Shown) -> str:
 def _kind(system: SystemRecord | None, against: SystemRecord | None, cast: Cast) -> str:
     if system is None or against is None:
         return OTHER
+    if system.run == against.run and system.precision != against.precision == "fp32":
+        return PRECISION
+    if cast.is_reference(against) and cast.role == "baseline":
+        return BASELINE
     if system.run == against.run:
-        return PRECISION if system.precision != against.precision else OTHER
-    if cast.is_teacher(against):
+        return OTHER
+    if cast.is_reference(against):
         return STUDENT
+    if not known(system):
+        return OTHER
     if system.architecture == against.architecture and system.distillation and not against.distillation:
         return DISTILLED
     return OTHER

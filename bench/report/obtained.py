@@ -217,16 +217,16 @@ def _pose(systems: list[SystemRecord], cast: Cast) -> Method | None:
     if any(s.pose_ms_per_frame is not None for s in skeleton):
         text = "Its cost was measured apart; it stands beside the recogniser's own time and is never added silently."
     else:
-        text = "That cost was not measured here, so rows of skeleton students tell the cost of the recogniser alone."
-    start = "A skeleton student needs key points, which something must find in the frames first."
+        text = "That cost was not measured here, so rows of skeletons tell the cost of the recogniser alone."
+    start = "Who reads skeletons needs key points, which something must find in the frames first."
     return Method("Pose estimator", f"{start} {text}")
 
 
 def _best(systems: list[SystemRecord], cast: Cast) -> Method | None:
-    if not cast.students():
+    if not cast.others():
         return None
     return Method(
-        "Best student",
+        f"{cast.best_called[0].upper()}{cast.best_called[1:]}",
         "The network with the lowest WER in any of its rows, and of its rows the fastest. It is chosen on the clips "
         "that it is reported on, which favours it a little.",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.record import Interval, SystemRecord
 from bench.report import formats
 from bench.report.basis import best_student, nothing_learnt, too_few
-from bench.report.cast import Cast
+from bench.report.cast import Cast, Role
 from bench.report.comparisons import DISTILLED, Group
 
 
@@ -31,48 +31,51 @@ class Summary:
 
 
 def summarise(cast: Cast, groups: list[Group]) -> Summary:
-    """Teacher, best student, and what distillation brought, each with its interval."""
+    """Teacher (or baseline), best student (or other system), and what distillation brought, each with its interval."""
     best = best_student(cast)
     doubts = [doubt for doubt in (nothing_learnt(cast), too_few(cast)) if doubt]
     if doubts:
         verdict = f"The accuracy is no basis for a comparison: {'; '.join(doubts)}."
-        return Summary([verdict, *_teacher_sentence(cast)], _wer_figures(best, cast), best)
-    sentences = [*_teacher_sentence(cast), *_student_sentence(best, cast), *_gain_sentences(groups, cast)]
+        return Summary([verdict, *_reference_sentence(cast)], _wer_figures(best, cast), best)
+    sentences = [*_reference_sentence(cast), *_best_sentence(best, cast), *_gain_sentences(groups, cast)]
     if not sentences:
-        sentences = [_nothing(cast)]
+        sentences = [_nothing(cast, groups)]
     return Summary(sentences, [*_wer_figures(best, cast), *_cost_figures(best, cast)], best)
 
 
-def _nothing(cast: Cast) -> str:
-    if cast.systems and cast.teacher_run is None:
-        return "There is no teacher among the records, so nothing to compare with."
+def _nothing(cast: Cast, groups: list[Group]) -> str:
+    if cast.systems and not cast.reference:
+        pairs = sum(len(group.rows) for group in groups)
+        compared = f"{formats.plural(pairs, 'pair')} of them {'is' if pairs == 1 else 'are'} compared further down"
+        return f"No system is the one that all others are measured by; {compared if pairs else 'none are compared'}."
     return "The records hold no valid system with a word error rate and a latency; there is nothing to compare."
 
 
-def _teacher_sentence(cast: Cast) -> list[str]:
-    teacher = cast.baseline
-    if teacher is None or teacher.wer is None or teacher.latency is None:
+def _reference_sentence(cast: Cast) -> list[str]:
+    reference = cast.baseline
+    if reference is None or reference.wer is None or reference.latency is None:
         return []
-    clips = len(teacher.wer.utterances) or teacher.wer.wer.pairs
+    name = "" if cast.role == "teacher" else f", {cast.run_name(reference)},"
+    clips = len(reference.wer.utterances) or reference.wer.wer.pairs
     clips_of = f"the {formats.plural(clips, 'clip')} of " if clips else ""
     return [
-        f"On {clips_of}the {teacher.wer.split} split, the teacher reads with a WER of "
-        f"{formats.points(teacher.wer.wer.value)} % {formats.span(teacher.wer.wer.low, teacher.wer.wer.high)} "
-        f"and its {_engine(teacher)} takes "
-        f"{formats.milliseconds(teacher.latency.median_ms)} ms a clip on {teacher.target} "
-        f"({formats.plural(teacher.latency.threads, 'thread')})."
+        f"On {clips_of}the {reference.wer.split} split, the {cast.role}{name} reads with a WER of "
+        f"{formats.points(reference.wer.wer.value)} % {formats.span(reference.wer.wer.low, reference.wer.wer.high)} "
+        f"and its {_engine(reference)} takes "
+        f"{formats.milliseconds(reference.latency.median_ms)} ms a clip on {reference.target} "
+        f"({formats.plural(reference.latency.threads, 'thread')})."
     ]
 
 
-def _student_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
+def _best_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
     if best is None or best.wer is None or best.latency is None:
         return []
     speedup = cast.speedup(best)
     faster = f", {formats.significant(speedup[0])} times as fast" if speedup and speedup[0] >= 1 else ""
     return [
-        f"The best student, {cast.run_name(best)} as {_article(_engine(best))}, takes "
+        f"The {cast.best_called}, {cast.run_name(best)} as {_article(_engine(best))}, takes "
         f"{formats.milliseconds(best.latency.median_ms)} ms{faster}{_pose(best)}, "
-        f"at a WER of {formats.points(best.wer.wer.value)} %{_lost(best.wer.difference)}."
+        f"at a WER of {formats.points(best.wer.wer.value)} %{_lost(best.wer.difference, cast.role)}."
     ]
 
 
@@ -84,15 +87,15 @@ def _pose(best: SystemRecord) -> str:
     return f" (and {formats.milliseconds(best.pose_ms_per_frame)} ms a frame for its pose estimator, not included)"
 
 
-def _lost(difference: Interval | None) -> str:
+def _lost(difference: Interval | None, role: Role) -> str:
     if difference is None:
         return ""
     interval = formats.signed_span(difference.low, difference.high)
     if formats.points(abs(difference.value)) == "0.0":
-        return f", level with the teacher {interval}"
+        return f", level with the {role} {interval}"
     word = "more" if difference.value > 0 else "fewer"
     open_end = ", an interval that includes 0" if difference.low <= 0 <= difference.high else ""
-    return f", {formats.points(abs(difference.value))} points {word} than the teacher {interval}{open_end}"
+    return f", {formats.points(abs(difference.value))} points {word} than the {role} {interval}{open_end}"
 
 
 def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
@@ -118,7 +121,7 @@ def _gain_sentences(groups: list[Group], cast: Cast) -> list[str]:
 
 
 def _wer_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
-    named = [(cast.baseline, "teacher's WER")]
+    named = [(cast.baseline, f"{cast.role}'s WER")]
     if best is not None:
         named.append((best, f"WER of {cast.full_name(best)}"))
     rows = [(system.wer.wer, of) for system, of in named if system and system.wer]
@@ -129,16 +132,16 @@ def _cost_figures(best: SystemRecord | None, cast: Cast) -> list[KeyFigure]:
     if best is None:
         return []
     figures = []
-    teacher = cast.baseline
+    reference = cast.baseline
     speedup = cast.speedup(best)
-    if speedup and best.latency and teacher and teacher.latency:
-        before, after = formats.milliseconds(teacher.latency.median_ms), formats.milliseconds(best.latency.median_ms)
+    if speedup and best.latency and reference and reference.latency:
+        before, after = formats.milliseconds(reference.latency.median_ms), formats.milliseconds(best.latency.median_ms)
         times = f"{before} → {after} ms a clip"
         bare = best.modality == "keypoints" and best.pose_ms_per_frame is None
         detail = f"{times}, pose not included" if bare else times
-        figures.append(KeyFigure(formats.ratio(speedup[0]).rstrip("×"), "×", "as fast as the teacher", detail))
-    if teacher and teacher.complexity and best.complexity:
-        counts = teacher.complexity.macs_per_frame, best.complexity.macs_per_frame
+        figures.append(KeyFigure(formats.ratio(speedup[0]).rstrip("×"), "×", f"as fast as the {cast.role}", detail))
+    if reference and reference.complexity and best.complexity:
+        counts = reference.complexity.macs_per_frame, best.complexity.macs_per_frame
         if all(counts):
             detail = f"{formats.scaled(counts[0])} → {formats.scaled(counts[1])} a frame"
             figures.append(KeyFigure(formats.ratio(counts[0] / counts[1]).rstrip("×"), "×", "fewer MACs", detail))

@@ -1,14 +1,16 @@
-"""The table against the teacher: which columns there are, and what stands in each cell of a row."""
+"""The table against teacher or baseline: which columns there are, and what stands in each cell of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.record import SystemRecord
 from bench.report import formats
-from bench.report.cast import INPUTS, RUNTIMES, Cast
+from bench.report.cast import INPUTS, RUNTIMES, Cast, family, known
 from bench.report.formats import MISSING
+
+AUTO = "auto"  # the precision that is none: each node has its own
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ class Row:
 
     system: SystemRecord
     cells: dict[str, Cell]
-    starts_group: bool  # first row of its architecture
-    teacher: bool
-    baseline: bool
+    starts_group: bool  # first row of its family
+    family: str
+    hollow: bool  # its mark
+    reference: bool  # teacher or baseline
 
 
 def rows(cast: Cast) -> list[Row]:
-    """All rows in order, teacher first, architectures together."""
+    """All rows in order, teacher or baseline first, architectures together."""
     result: list[Row] = []
     for system in cast.systems.values():
         previous = result[-1].system if result else None
@@ -53,9 +56,10 @@ def rows(cast: Cast) -> list[Row]:
             Row(
                 system=system,
                 cells={column.key: column.cell(system, cast) for column in COLUMNS},
-                starts_group=previous is not None and previous.architecture != system.architecture,
-                teacher=cast.is_teacher(system),
-                baseline=system is cast.baseline,
+                starts_group=previous is not None and family(previous) != family(system),
+                family=family(system),
+                hollow=cast.trained_plainly(system),
+                reference=cast.is_reference(system),
             )
         )
     return result
@@ -72,10 +76,32 @@ def foot(cast: Cast) -> str:
         parts.append(f"S, D, I: words substituted, deleted, inserted, of {formats.whole(words.pop())} signed.")
     if cast.baseline is not None:
         parts.append(f"Speed-up is against {cast.full_name(cast.baseline)}.")
-    parts.append("Filled marks: distilled, and the teacher; hollow: trained with CTC alone.")
+    rows = list(cast.systems.values())
+    if all(known(system) for system in rows):
+        parts.append(f"Filled marks: distilled, and the {cast.role}; hollow: trained with CTC alone.")
+    elif any(cast.trained_plainly(system) for system in rows):
+        parts.append("Hollow marks: trained with CTC alone.")
+    strangers = list(dict.fromkeys(system.run for system in rows if not known(system)))
+    if strangers:
+        were = "run folder was" if len(strangers) == 1 else "run folders were"
+        parts.append(f"How {formats.listing(strangers)} learned is not known: the {were} not at hand.")
+    if any(system.precision == AUTO for system in rows):
+        parts.append(f"AUTO: a search chose the precision of each node within the WER budget{_nodes(rows)}.")
     if any(s.modality == "keypoints" and s.pose_ms_per_frame is None for s in cast.systems.values()):
         parts.append("† The pose estimator in front of it is not included.")
     return " ".join(parts)
+
+
+def _nodes(systems: list[SystemRecord]) -> str:
+    """What such searches chose, as far as the records tell."""
+    chosen = [system for system in systems if system.precision == AUTO and system.nodes]
+    told = [f"{system.system} has {_listing(system.nodes)}" for system in chosen]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _listing(nodes: dict[str, int]) -> str:
+    counts = sorted(nodes.items(), key=lambda item: -item[1])
+    return formats.listing([f"{formats.plural(count, 'node')} in {name.upper()}" for name, count in counts])
 
 
 def _name(system: SystemRecord, cast: Cast) -> Cell:
@@ -88,7 +114,9 @@ def _input(system: SystemRecord, cast: Cast) -> Cell:
 
 
 def _distillation(system: SystemRecord, cast: Cast) -> Cell:
-    return Cell(system.distillation or ("" if cast.is_teacher(system) else "none"))
+    if not known(system):
+        return Cell()
+    return Cell(system.distillation or ("" if cast.is_reference(system) else "none"))
 
 
 def _engine(system: SystemRecord, cast: Cast) -> Cell:
@@ -103,7 +131,7 @@ def _wer(system: SystemRecord, cast: Cast) -> Cell:
 
 def _difference(system: SystemRecord, cast: Cast) -> Cell:
     if system.wer is None or system.wer.difference is None:
-        return Cell("" if cast.is_teacher(system) else MISSING)
+        return Cell("" if cast.is_reference(system) else MISSING)
     value = system.wer.difference
     return Cell(formats.signed(value.value), formats.signed_span(value.low, value.high))
 
@@ -165,6 +193,23 @@ def _pose(system: SystemRecord, cast: Cast) -> Cell:
 
 
 _THIN = "\u202f"
+
+
+def columns(cast: Cast) -> tuple[Column, ...]:
+    """The columns, with heads that tell what the rows are measured by; distillation only where any is known of."""
+    if cast.role == "teacher":
+        return COLUMNS
+    heads = {
+        "difference": ("to baseline", "Its WER less the baseline's, paired over clips."),
+        "speedup": ("speed-up", "Against the baseline."),
+    }
+    untold = {"distillation"} if not any(known(system) for system in cast.systems.values()) else set()
+    return tuple(
+        replace(column, head=heads[column.key][0], meaning=heads[column.key][1]) if column.key in heads else column
+        for column in COLUMNS
+        if column.key not in untold
+    )
+
 
 COLUMNS: tuple[Column, ...] = (
     Column("system", "System", "", "", "The recogniser, and its name in the records.", _name, numeric=False),

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from bench.record import CorpusRecord, CurveRecord, NoteRecord, Record, RefusalRecord
 from bench.report import cautions, comparisons, examples, obtained, palette, summary, table
-from bench.report.cast import Cast, gather_cast
+from bench.report.cast import Cast, family, gather_cast
 from bench.report.plots import breakdown, curves, tradeoff
 from bench.report.plots.svg import Plot
 
@@ -39,8 +39,8 @@ class Report:
 
     @property
     def table_title(self) -> str:
-        """Heading of the table: it is against the teacher only where there is one."""
-        return "The systems measured" if self.cast.teacher_run is None else "The table against the teacher"
+        """Heading of the table: it is against the teacher, or the baseline, only where there is one."""
+        return f"The table against the {self.cast.role}" if self.cast.reference else "The systems measured"
 
     @cached_property
     def tradeoffs(self) -> list[Plot]:
@@ -70,8 +70,8 @@ class Report:
 def view(records: Sequence[Record]) -> Report:
     """Build the view model. Raises `BadInput` for records that contradict each other or carry no real pictures."""
     cast = gather_cast(records)
-    teacher = cast.baseline.architecture if cast.baseline else None
-    styles = palette.styles([system.architecture for system in cast.systems.values()], teacher)
+    reference = family(cast.baseline) if cast.baseline else None
+    styles = palette.styles([family(system) for system in cast.systems.values()], reference)
     groups = comparisons.groups(records, cast)
     corpora = [record for record in records if isinstance(record, CorpusRecord)]
     return Report(
@@ -81,7 +81,7 @@ def view(records: Sequence[Record]) -> Report:
         styles=styles,
         summary=summary.summarise(cast, groups),
         cautions=cautions.gather_cautions(records, cast, groups),
-        columns=table.COLUMNS,
+        columns=table.columns(cast),
         rows=table.rows(cast),
         foot=table.foot(cast),
         comparisons=groups,
@@ -100,7 +100,9 @@ def view(records: Sequence[Record]) -> Report:
 def _title(cast: Cast) -> str:
     if not cast.systems:
         return "What the records hold"
-    return "The students against their teacher" if cast.students() else "The systems measured"
+    if not cast.others():
+        return "The systems measured"
+    return "The students against their teacher" if cast.role == "teacher" else "The systems against the baseline"
 
 
 def _subtitle(records: Sequence[Record], cast: Cast, corpora: list[CorpusRecord]) -> str:

@@ -106,11 +106,11 @@ def _tokens() -> str:
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def _glyph(report: Report, architecture: str, hollow: bool) -> Any:
-    """The mark of an architecture as in the plots."""
+def _glyph(report: Report, family: str, hollow: bool) -> Any:
+    """The mark of a family of rows as in the plots."""
     from markupsafe import Markup
 
-    style = report.styles[architecture]
+    style = report.styles[family]
     fill = "none" if hollow else f"var(--{style.token})"
     return Markup(
         f'<svg class="glyph" viewBox="0 0 12 12" aria-hidden="true" style="fill:{fill};stroke:var(--{style.token})">'

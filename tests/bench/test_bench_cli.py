@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from bench_stage import write_corpus, write_engine, write_run
 
 from bench.record import SystemRecord, read_records
 from devices.host import detect
+from runtime.trust import sign
 from signedge import main
 
 
@@ -57,6 +60,29 @@ def test_a_place_that_cannot_be_written_is_told_before_measuring(stage, capsys, 
     assert main(["bench", f"{stage}/engine", "--corpus", f"{stage}/corpus", "--out", f"{stage}/{place}"]) == 2
     error = capsys.readouterr().err.strip()
     assert "cannot write" in error and "\n" not in error
+
+
+def test_engines_of_unknown_runs_become_a_report_that_claims_nothing(stage, capsys, tmp_path):
+    engines = [
+        write_engine(tmp_path / "vac", "c" * 64, "auto", seed=number).rename(tmp_path / f"vac-auto-{number}")
+        for number in (1, 2)
+    ]
+    manifest = json.loads((engines[1] / "manifest.json").read_text())
+    changed = {**sign(manifest), "decisions": [{"node": "a", "precision": "int8"}]}
+    (engines[1] / "manifest.json").write_text(json.dumps(changed))
+    out = tmp_path / "results.jsonl"
+    words = ["bench", *map(str, engines), "--corpus", f"{stage}/corpus", "--out", str(out), "--against", "vac-auto-1"]
+    assert main([*words, "--threads", "1", "--seconds", "0", "--limit-clips", "1"]) == 0
+    warning = f"warning: {engines[1]}: its manifest was changed after it was signed\n"
+    assert capsys.readouterr().err == warning
+    first, second = (record for record in read_records(out) if isinstance(record, SystemRecord))
+    assert (first.system, second.system, second.wer.against) == ("vac-auto-1", "vac-auto-2", "vac-auto-1")
+    assert "its manifest was changed after it was signed" in second.reasons and second.valid
+    assert (first.nodes, second.nodes) == ({}, {"int8": 1})
+    assert main(["report", str(out), "--out", str(tmp_path / "page")]) == 0
+    text = (tmp_path / "page/report.md").read_text()
+    assert text.startswith("# The systems against the baseline") and "vac-auto-2 has 1 node in INT8" in text
+    assert not any(claim in text for claim in ("eacher", "tudent", "unknown", "CTC", "istill"))
 
 
 def test_a_terminal_is_no_need(stage, capsys):

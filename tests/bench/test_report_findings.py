@@ -9,6 +9,7 @@ import pytest
 import report_records as made_up
 
 from bench.record import (
+    UNKNOWN,
     ComparisonRecord,
     CorpusRecord,
     CurveRecord,
@@ -55,7 +56,7 @@ def text_of(report: Report, lead: str) -> str:
 def test_teacher_is_the_one_that_others_are_compared_with(records: list[Record]) -> None:
     renamed = [r.model_copy(update={"run": "big"}) if getattr(r, "run", "") == "teacher" else r for r in records]
     cast = gather_cast(renamed)
-    assert cast.teacher_run == "big"
+    assert (cast.role, cast.reference) == ("teacher", {"teacher-eager", "teacher-fp32"})
     assert cast.baseline is not None
     assert cast.baseline.system == "teacher-fp32"
 
@@ -119,12 +120,92 @@ def test_summary_passes_over_invalid_rows_and_names_the_missing_pose_estimator(r
 
 def test_without_a_teacher_the_page_says_so(records: list[Record]) -> None:
     rows = [r for r in records if getattr(r, "run", "") != "teacher" and r.kind != "comparison"]
-    report = view(rows)
-    assert "No teacher" in leads(report)
+    report = view([r.model_copy(update={"wer": None}) if isinstance(r, SystemRecord) else r for r in rows])
+    assert text_of(report, "No baseline").startswith("No row is compared with another: ")
     assert report.summary.best is None
-    assert report.summary.sentences == ["There is no teacher among the records, so nothing to compare with."]
+    none = "No system is the one that all others are measured by; none are compared."
+    assert report.summary.sentences == [none]
     for text in (page(report), markdown(report)):
         assert "The systems measured" in text and "against the teacher" not in text
+
+
+def test_without_a_teacher_the_page_agrees_with_its_pairs(records: list[Record]) -> None:
+    rows = [r for r in strangers(records) if getattr(r, "against", "") != "teacher-fp32"]
+    report = view(rows)
+    assert [group.kind for group in report.comparisons] == ["Lower precision against FP32", "Other pairs"]
+    assert text_of(report, "No baseline").startswith("Only the pairs further down are compared: ")
+    (sentence,) = report.summary.sentences
+    assert sentence.endswith("measured by; 4 pairs of them are compared further down.")
+
+
+def strangers(records: list[Record], against: str | None = None) -> list[Record]:
+    """The records as they would be of engines whose run folders were not at hand, compared with `against` or none."""
+    result: list[Record] = []
+    for r in records:
+        if isinstance(r, SystemRecord) and r.runtime != "pytorch":
+            other = None if r.system == against else against
+            wer = r.wer and r.wer.model_copy(
+                update={"against": other, "difference": r.wer.difference or r.wer.wer if other else None}
+            )
+            run = "big" if r.run == "teacher" else r.run
+            unknown = {"run": run, "architecture": UNKNOWN, "distillation": "", "complexity": None, "wer": wer}
+            bare = r.provenance.model_copy(update={"seed": None})
+            result.append(r.model_copy(update={**unknown, "provenance": bare}))
+        elif not isinstance(r, CurveRecord | SystemRecord | RefusalRecord):
+            result.append(r)
+    return result
+
+
+@pytest.mark.parametrize("against", [None, "lrinet-fp32"])
+def test_nothing_is_claimed_of_how_a_stranger_was_trained(records: list[Record], against: str | None) -> None:
+    rows = [r for r in strangers(records, against) if r.kind != "comparison"]
+    report = view(rows)
+    for text in (page(report).partition("</style>")[2], markdown(report)):
+        for claim in ("tudent", "eacher's", "the teacher", "Teacher", "unknown", "CTC", "istill"):
+            assert claim not in text, claim
+        assert "lrinet-crkd INT8" in text
+    assert "learned is not known: the run folders were not at hand" in report.foot
+    assert "One seed" not in leads(report)
+    assert not any(row.hollow for row in report.rows)
+
+
+def test_in_a_table_with_strangers_only_what_is_known_is_said(records: list[Record]) -> None:
+    report = view(change(records, "lrinet-fp32", architecture=UNKNOWN))
+    rows = {row.system.system: row for row in report.rows}
+    told = {name: rows[name].cells["distillation"].main for name in ("lrinet-fp32", "stgt-fp32", "stgt-trkd-fp32")}
+    assert told == {"lrinet-fp32": "–", "stgt-fp32": "none", "stgt-trkd-fp32": "TRKD"}
+    assert [rows[name].hollow for name in told] == [False, True, False]
+    assert "Hollow marks: trained with CTC alone. How lrinet learned is not known" in report.foot
+    assert report.title == "The systems against the baseline"
+
+
+def test_of_strangers_the_baseline_is_the_one_that_was_named(records: list[Record]) -> None:
+    report = view([r for r in strangers(records, "lrinet-int8") if r.kind != "comparison"])
+    assert report.title == "The systems against the baseline"
+    assert report.table_title == "The table against the baseline"
+    assert report.cast.baseline is not None and report.cast.baseline.system == "lrinet-int8"
+    assert [row.system.system for row in report.rows if row.reference] == ["lrinet-int8"]
+    assert "to baseline" in [column.head for column in report.columns]
+    first, best = report.summary.sentences
+    assert "the baseline, lrinet, reads with a WER of" in first and best.startswith("The best other system, big as")
+    kinds = {row.system: group.kind for group in report.comparisons for row in group.rows}
+    assert set(kinds.values()) == {"Against the baseline"} and "lrinet-fp32" in kinds
+
+
+def test_engines_of_one_network_in_one_precision_are_told_apart(records: list[Record]) -> None:
+    twin = next(r for r in records if isinstance(r, SystemRecord) and r.system == "lrinet-int8")
+    cast = gather_cast([*records, twin.model_copy(update={"system": "lrinet-again"})])
+    assert cast.name_of("lrinet-again") == "LRINet INT8 (lrinet-again)"
+    assert cast.name_of("lrinet-int8") == "LRINet INT8 (lrinet-int8)"
+    assert cast.name_of("lrinet-fp32") == "LRINet FP32"
+
+
+def test_a_precision_that_a_search_chose_is_explained(records: list[Record]) -> None:
+    assert "AUTO" not in view(records).foot
+    found = change(records, "lrinet-int8", precision="auto")
+    assert "AUTO: a search chose the precision of each node within the WER budget." in view(found).foot
+    counted = change(found, "lrinet-int8", nodes={"fp32": 1, "int8": 19})
+    assert "budget (lrinet-int8 has 19 nodes in INT8 and 1 node in FP32)." in view(counted).foot
 
 
 def with_wer(records: list[Record], **update: object) -> list[Record]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from bench_stage import GLOSSES, JOINTS, TRKD, write_corpus, write_engine, write_onnx, write_run
 
 from bench.lineage import Lineage, find_plain, find_teacher, label, of_run
-from bench.systems import EagerSystem, EngineSystem, Opener, distinct, example_input, reopen
+from bench.systems import EagerSystem, EngineSystem, Opener, distinct, example_input, reopen, tell_apart
 from distill.run import load_run
 from runtime.decode import greedy, to_glosses
 from runtime.errors import BadInput
+from runtime.trust import sign
 
 
 def lineage_of(folder):
@@ -90,6 +93,39 @@ def test_two_systems_of_one_name_are_refused(tmp_path):
     systems = [EngineSystem(write_engine(tmp_path / name, "c1"), 1, known) for name in ("a", "b")]
     with pytest.raises(BadInput, match="two systems are called 'stgt-fp32'"):
         distinct(systems)
+
+
+def test_engines_that_would_share_a_name_go_by_their_folders(tmp_path):
+    folders = [write_engine(tmp_path / name, "c1", precision) for name, precision in
+               (("vac-auto-1", "auto"), ("vac-auto-2", "auto"), ("vac", "fp32"))]  # fmt: skip
+    known = {"c1": Lineage("vac", checkpoint="c1")}
+    systems = [EngineSystem(path, 1, known) for path in folders]
+    tell_apart(systems)
+    assert [system.name for system in systems] == ["vac-auto-1", "vac-auto-2", "vac-fp32"]
+    distinct(systems)
+    files = [write_onnx(tmp_path / name, "c1") for name in ("a.onnx", "b.onnx")]
+    bare = [EngineSystem(path, 1, known) for path in files]
+    tell_apart(bare)
+    assert [system.name for system in bare] == ["a", "b"]
+
+
+def test_what_an_engine_says_of_itself_is_passed_on(tmp_path):
+    folder = write_engine(tmp_path / "x", "c1", "auto")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["decisions"] = [{"node": str(i), "precision": "int8" if i else "fp32"} for i in range(3)]
+    told = {"unsigned": manifest, "own": sign(manifest), "changed": {**sign(manifest), "precision": "fp32"}}
+    for name, text in told.items():
+        (folder / "manifest.json").write_text(json.dumps(text))
+        system = EngineSystem(folder, 1)
+        assert system.nodes == {"fp32": 1, "int8": 2}
+        assert ("its manifest was changed after it was signed" in system.remarks) == (name == "changed")
+
+
+def test_a_bundle_is_told_from_an_engine(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text('{"kind": "bundle", "format": 1, "files": {}}')
+    with pytest.raises(BadInput, match="bundle is a bundle, not yet an engine"):
+        EngineSystem(tmp_path / "bundle", 1)
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.report import formats
-from bench.report.cast import Cast
+from bench.report.cast import Cast, family
 from bench.report.palette import Style, colour
 from bench.report.plots.svg import Plot, drawing, finish
 
@@ -30,7 +30,7 @@ def latency_breakdown(cast: Cast, styles: dict[str, Style]) -> Plot | None:
         totals = []
         for place, system in enumerate(rows):
             assert system.latency is not None and system.latency.preprocess_ms is not None
-            ink = styles[system.architecture].colour
+            ink = styles[family(system)].colour
             before, own = system.latency.preprocess_ms, system.latency.median_ms
             pose = (system.pose_ms_per_frame or 0.0) * system.latency.frames_per_clip
             axes.barh(place, pose, height=0.62, color=colour("surface"), edgecolor=ink, hatch="////", linewidth=0.8)

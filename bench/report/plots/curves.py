@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.record import CurveRecord, Record, SystemRecord
 from bench.report import formats
-from bench.report.cast import Cast
+from bench.report.cast import Cast, family, known
 from bench.report.palette import Style, colour
 from bench.report.plots.svg import Plot, drawing, finish
 
@@ -30,7 +30,9 @@ def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Styl
     panels: dict[str, list[CurveRecord]] = {}
     for curve in curves:
         system = cast.representative(curve.run)
-        title = "Teacher" if curve.run == cast.teacher_run else cast.architecture(system) if system else curve.run
+        title = curve.run
+        if system:
+            title = "Teacher" if cast.is_teacher(system) else cast.architecture(system)
         panels.setdefault(title, []).append(curve)
     top = max(p.dev_wer for c in curves for p in c.points if p.dev_wer is not None)
     ends = []
@@ -41,8 +43,8 @@ def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Styl
             lines = []
             for curve in runs:
                 system = cast.representative(curve.run)
-                plain = system is None or not (system.distillation or cast.is_teacher(system))
-                ink = styles[system.architecture].colour if system else colour("muted")
+                plain = system is None or cast.trained_plainly(system)
+                ink = styles[family(system)].colour if system else colour("muted")
                 points = [(p.epoch + 1, p.dev_wer) for p in curve.points if p.dev_wer is not None]
                 xs, ys = [x for x, _ in points], [y for _, y in points]
                 panel.plot(xs, ys, color=ink, linewidth=1.5, linestyle=(0, (3, 1.6)) if plain else "-")
@@ -60,7 +62,7 @@ def dev_wer_curves(records: Sequence[Record], cast: Cast, styles: dict[str, Styl
 
 
 def _training(system: SystemRecord | None) -> str:
-    return (system.distillation or "CTC") if system else ""
+    return (system.distillation or "CTC") if system and known(system) else ""
 
 
 def loss_curves(records: Sequence[Record], cast: Cast) -> Plot | None:

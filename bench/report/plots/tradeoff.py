@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import SystemRecord
 from bench.report import formats
-from bench.report.cast import Cast
+from bench.report.cast import Cast, family
 from bench.report.palette import Style, colour
 from bench.report.plots.labels import Box, place
 from bench.report.plots.svg import Plot, drawing, finish
@@ -91,7 +91,7 @@ def _point(system: SystemRecord, cast: Cast, cost: float, cost_text: str, precis
         wer=value.value,
         low=value.low,
         high=value.high,
-        hollow=not system.distillation and not cast.is_teacher(system),
+        hollow=cast.trained_plainly(system),
         tip=f"{name}: WER {formats.points(value.value)} % {interval}, {cost_text}",
         valid=system.valid,
         reach=reach,
@@ -122,7 +122,7 @@ def _tradeoff(points: list[_Point], styles: dict[str, Style], name: str, title: 
         _join_precisions(axes, points, styles)
         tips = {f"tip-{index}": point.tip for index, point in enumerate(points)}
         for index, point in enumerate(points):
-            _draw_point(axes, point, styles[point.system.architecture], f"tip-{index}")
+            _draw_point(axes, point, styles[family(point.system)], f"tip-{index}")
         _draw_labels(figure, axes, points, front)
         _legend(figure, points)
         best = [point.label for point in points if point.valid and (point.cost, point.wer) in front]
@@ -184,7 +184,7 @@ def _join_precisions(axes: Axes, points: list[_Point], styles: dict[str, Style])
         joined.sort(key=lambda point: point.cost)
         if len(joined) > 1:
             costs, wers = [point.cost for point in joined], [point.wer for point in joined]
-            ink = styles[joined[0].system.architecture].colour
+            ink = styles[family(joined[0].system)].colour
             axes.plot(costs, wers, color=ink, linewidth=0.9, linestyle=":", zorder=2)
 
 
