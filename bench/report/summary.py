@@ -73,10 +73,17 @@ def _best_sentence(best: SystemRecord | None, cast: Cast) -> list[str]:
     speedup = cast.speedup(best)
     faster = f", {formats.significant(speedup[0])} times as fast" if speedup and speedup[0] >= 1 else ""
     return [
-        f"The {cast.best_called}, {cast.run_name(best)} as {_article(_engine(best))}, takes "
+        f"The {cast.best_called}, {_called(best, cast)}, takes "
         f"{formats.milliseconds(best.latency.median_ms)} ms{faster}{_pose(best)}, "
         f"at a WER of {formats.points(best.wer.wer.value)} %{_lost(best.wer.difference, cast.role)}."
     ]
+
+
+def _called(best: SystemRecord, cast: Cast) -> str:
+    """A student goes by its network; of other systems several may be one network's, so each goes by its own name."""
+    if cast.role == "baseline":
+        return cast.full_name(best)
+    return f"{cast.run_name(best)} as {_article(_engine(best))}"
 
 
 def _pose(best: SystemRecord) -> str:

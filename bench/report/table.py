@@ -196,18 +196,22 @@ _THIN = "\u202f"
 
 
 def columns(cast: Cast) -> tuple[Column, ...]:
-    """The columns, with heads that tell what the rows are measured by; distillation only where any is known of."""
+    """The columns of which anything is known, with heads that tell what the rows are measured by."""
+    untold: set[str] = set()
+    if not any(known(system) for system in cast.systems.values()):
+        untold |= {"distillation"}
+    if not cast.reference:
+        untold |= {"difference", "speedup"}
+    told = tuple(column for column in COLUMNS if column.key not in untold)
     if cast.role == "teacher":
-        return COLUMNS
+        return told
     heads = {
         "difference": ("to baseline", "Its WER less the baseline's, paired over clips."),
         "speedup": ("speed-up", "Against the baseline."),
     }
-    untold = {"distillation"} if not any(known(system) for system in cast.systems.values()) else set()
     return tuple(
         replace(column, head=heads[column.key][0], meaning=heads[column.key][1]) if column.key in heads else column
-        for column in COLUMNS
-        if column.key not in untold
+        for column in told
     )
 
 

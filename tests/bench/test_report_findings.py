@@ -167,6 +167,8 @@ def test_nothing_is_claimed_of_how_a_stranger_was_trained(records: list[Record],
     assert "learned is not known: the run folders were not at hand" in report.foot
     assert "One seed" not in leads(report)
     assert not any(row.hollow for row in report.rows)
+    keys = {column.key for column in report.columns}
+    assert "distillation" not in keys and ({"difference", "speedup"} <= keys) == (against is not None)
 
 
 def test_in_a_table_with_strangers_only_what_is_known_is_said(records: list[Record]) -> None:
@@ -187,7 +189,7 @@ def test_of_strangers_the_baseline_is_the_one_that_was_named(records: list[Recor
     assert [row.system.system for row in report.rows if row.reference] == ["lrinet-int8"]
     assert "to baseline" in [column.head for column in report.columns]
     first, best = report.summary.sentences
-    assert "the baseline, lrinet, reads with a WER of" in first and best.startswith("The best other system, big as")
+    assert "the baseline, lrinet, reads with a WER of" in first and best.startswith("The best other system, big FP32,")
     kinds = {row.system: group.kind for group in report.comparisons for row in group.rows}
     assert set(kinds.values()) == {"Against the baseline"} and "lrinet-fp32" in kinds
 
