@@ -172,7 +172,7 @@ class _Bench:
         self.gains = self.kept.get(GAINS, every)
         if self.gains is None:
             self.tell(f"finding what each of {len(self.space.products)} nodes saves in eight bits")
-            self.gains = self.place.gains()
+            self.gains = self.place.gains(left())
             self.kept.add(GAINS, every, self.gains)
         names = [name for name in self.space.products if self.gains[name] > 0]
         self.tell(f"ranking {len(names)} nodes by what they do to the glosses")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 
 from export.backends.base import backend
 from export.backends.choice import usable
-from export.backends.race import Ratio, race, ratio
+from export.backends.race import FEWEST_ROUNDS, Ratio, race, ratio
 from export.precision.nearness import has_float16, widened
 from export.search.predict import machine_of, predicted_ms, work_of
 from export.search.search import Assignment, Timed
@@ -40,8 +41,8 @@ class Place(Protocol):
         """What reads a cut, by `runtime` or the target's own. Raises `BadInput` or `Refused` where nothing does."""
         ...
 
-    def gains(self) -> dict[str, float]:
-        """Time that each product saves when it is narrow, ms; what saves none is 0 or less."""
+    def gains(self, seconds: float) -> dict[str, float]:
+        """Time that each product saves when it is narrow, ms; what saves none is 0 or less. `seconds` are left."""
         ...
 
     def clock(self, assignments: Sequence[Assignment]) -> list[Timed]:
@@ -65,7 +66,7 @@ class Here:
         self._job, self._space, self._scratch = job, space, scratch
         self._inputs = space.inputs[:TIMED_ON]
         self._built: set[Path] = set()
-        self.times = f"measured here on {len(self._inputs)} clips in turns, {THREADS} thread"
+        self.times = f"measured here in turns on clips of the corpus ({len(self._inputs)} at most), {THREADS} thread"
 
     def engine(self, cut: Cut, runtime: str = "") -> Engine:
         """Built once for each runtime. Raises as `Backend.build` does."""
@@ -78,11 +79,12 @@ class Here:
             self._built.add(folder)
         return engines.load(folder, THREADS, request)
 
-    def gains(self) -> dict[str, float]:
+    def gains(self, seconds: float) -> dict[str, float]:
         """On a CPU by a race: all products narrow, against all but one. As much as its interval leaves open counts.
 
         What a node costs depends on its neighbours (a wide one between narrow ones converts twice), so neither its own
-        time nor a rule would tell. Where building takes minutes (GPUs) it is predicted.
+        time nor a rule would tell. Where building takes minutes (GPUs) it is predicted; where the race would take more
+        than a third of the time, shares of the arithmetic must do.
         """
         if self._job.target.profile.kind != "cpu":
             return predicted_gains(self._job, self._space)
@@ -90,6 +92,12 @@ class Here:
         wide = self._space.wide()
         left_out = {name: {**every, name: wide[name]} for name in self._space.products}
         engines = {name: self.engine(self._space.cut(item)) for name, item in {"": every, **left_out}.items()}
+        turn = self._turn(engines)
+        if 2 * FEWEST_ROUNDS * turn > seconds / 3:
+            work = work_of(self._space.graph, usual_length(self._space))
+            macs = {name: work[name].macs if name in work else 0.0 for name in self._space.products}
+            saved = 1e3 * turn / len(engines) / max(sum(macs.values()), 1.0)
+            return {name: max(LEAST_GAIN, count * saved) for name, count in macs.items()}
         times = self.race(engines)
         whole = typical_ms(times[""])
         return {name: (ratio(times[name], times[""]).high - 1) * whole for name in left_out}
@@ -107,9 +115,17 @@ class Here:
         return names, [f"{name} was not asked: {why}" for name, why in missing.items()]
 
     def race(self, engines: Mapping[str, Engine]) -> dict[str, np.ndarray]:
-        """On clips of the corpus."""
+        """On as many clips of the corpus as there is time for."""
         calls: dict[str, Callable[[np.ndarray], np.ndarray]] = {name: item.log_probs for name, item in engines.items()}
-        return race(calls, self._inputs, SECONDS)
+        fitting = int(SECONDS / (FEWEST_ROUNDS * self._turn(engines)))
+        return race(calls, self._inputs[: max(fitting, 1)], SECONDS)
+
+    def _turn(self, engines: Mapping[str, Engine]) -> float:
+        """Seconds that one clip takes in all of them."""
+        began = time.perf_counter()
+        for engine in engines.values():
+            engine.log_probs(self._inputs[0])
+        return time.perf_counter() - began
 
 
 class Elsewhere:
@@ -129,7 +145,7 @@ class Elsewhere:
             backend(self.runtime).build(readable(cut), self._job.contract, folder)
         return backend(self.runtime).load(folder, THREADS)
 
-    def gains(self) -> dict[str, float]:
+    def gains(self, seconds: float) -> dict[str, float]:
         """Predicted."""
         return predicted_gains(self._job, self._space)
 

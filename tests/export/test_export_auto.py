@@ -131,6 +131,17 @@ def test_a_search_without_time_still_tries_the_plain_ones(
     assert not found.record["complete"] and {item["name"] for item in found.record["trials"]} == {"fp32", "int8"}
 
 
+def test_where_a_race_of_all_would_take_too_long_arithmetic_ranks(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path
+) -> None:
+    job = job_for(exported, corpus, "x86-cpu")
+    space = space_of(job, tmp_path)
+    gains = places.Here(job, space, tmp_path).gains(seconds=1e-6)
+    assert set(gains) == set(space.products) and all(gain > 0 for gain in gains.values())
+    first, second = (gains[name] for name in space.products if "Conv" in name)
+    assert second == pytest.approx(first * 16 / 3)  # channels that they read
+
+
 def test_a_search_that_is_killed_goes_on(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from trt_graphs import CHANNELS, graph
 from runtime.errors import BadInput, MissingExtra, Refused
 from runtime.trt import compat
 from runtime.trt.apart import build_apart
-from runtime.trt.build import BuildRequest, BuildResult, build_plan, known_capabilities
+from runtime.trt.build import BuildRequest, BuildResult, _keep_fp32, build_plan, known_capabilities
 from runtime.trt.inspect import summary
 
 rtx: Any = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: pip install 'signedge[rtx]'")
@@ -188,3 +189,26 @@ def test_classic_tensorrt_gets_as_far_as_the_missing_driver() -> None:
     with pytest.raises(Refused, match=r"tensorrt \d+\..* cannot start here: CUDA initialization failure"):
         build_apart("tensorrt", graph().SerializeToString(), ONE, python=python)
 
+
+class Layer:
+    """What a parser made of a node, or of a part of one."""
+
+    num_outputs = 1
+
+    def __init__(self, name: str) -> None:
+        self.name, self.precision, self.outputs = name, "", [""]
+
+    def set_output_type(self, index: int, kind: str) -> None:
+        self.outputs[index] = kind
+
+
+def test_every_layer_of_a_node_is_held_in_fp32() -> None:
+    """LogSoftmax becomes two layers, of which the second bears the node's name and a number."""
+    layers = [Layer("conv"), Layer("softmax"), Layer("softmax_12"), Layer("softmax2")]
+    network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+    trt = SimpleNamespace(DataType=SimpleNamespace(FLOAT="float"))
+    _keep_fp32(trt, network, BuildRequest(BUCKETS, keep_fp32=("softmax",)))
+    assert [layer.precision for layer in layers] == ["", "float", "float", ""]
+    assert layers[2].outputs == ["float"] and layers[0].outputs == [""]
+    with pytest.raises(BadInput, match="no layer is named pool"):
+        _keep_fp32(trt, network, BuildRequest(BUCKETS, keep_fp32=("softmax", "pool")))
