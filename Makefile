@@ -41,7 +41,7 @@ bench: setup library ## measure the engines of the demo again (the slash: folder
 	$(SIGNEDGE) bench $(OUT)/demo/engines/*/ --runs $(OUT)/demo/runs --target $(TARGET) --corpus $(CORPUS) --out $(OUT)/results.jsonl
 
 rivals: setup library ## the engine of RUN against PyTorch, ONNX Runtime and OpenVINO on the same clips
-	.venv/bin/python -m bench.rivals $(RUN).$(PRECISION).engine --run $(RUN) --corpus $(CORPUS)
+	.venv/bin/python -m bench.rivals $(RUN).$(TARGET).$(PRECISION).engine --run $(RUN) --corpus $(CORPUS)
 
 report: setup        ## the page from the records
 	$(SIGNEDGE) report $(OUT)/results.jsonl --out $(OUT)/report
