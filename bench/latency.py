@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -16,6 +14,7 @@ import numpy as np
 
 from bench.record import Latency
 from devices.load import OtherWork
+from export.backends.race import no_garbage_collection
 from runtime.errors import BadInput
 
 CONFIDENCE = 0.99
@@ -210,23 +209,12 @@ def _more(samples: int, started: int, plan: TimingPlan, clock: Callable[[], int]
 def _timed(system: Timed, x: np.ndarray, repeats: int, clock: Callable[[], int]) -> list[int]:
     """Durations of `repeats` calls in ns, with garbage collection off."""
     times = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for _ in range(repeats):
             before = clock()
             system.log_probs(x)
             times.append(clock() - before)
     return times
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _length(clip: Any) -> int:

@@ -74,7 +74,7 @@ def ratio(slower: np.ndarray, faster: np.ndarray, seed: int = 0) -> Ratio:
 
 
 def _timed(call: Callable[[np.ndarray], Any], x: np.ndarray, clock: Callable[[], int]) -> int:
-    with _no_garbage_collection():
+    with no_garbage_collection():
         call(x)
         before = clock()
         call(x)
@@ -82,7 +82,8 @@ def _timed(call: Callable[[np.ndarray], Any], x: np.ndarray, clock: Callable[[],
 
 
 @contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """No pause of Python's own inside the clock."""
     enabled = gc.isenabled()
     gc.disable()
     try:
