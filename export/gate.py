@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.corpus.store import CLIPS, Corpus
-from runtime.bootstrap import paired_interval
 from runtime.contract import Contract, KeypointInput, RgbInput
+from runtime.device.judging import rise_of
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed
 from runtime.wer import align
@@ -105,12 +105,9 @@ def read(engine: Engine, corpus: Corpus) -> Reading:
 
 def compare(found: Reading, baseline: Reading, budget: float) -> GateResult:
     """What the gate says of two readings of one split; raises nothing if the budget is missed."""
-    rise = paired_interval(found.errors, baseline.errors, found.words)
-    return GateResult(
-        split=SPLIT, clips=len(found.words), reference_words=sum(found.words), wer=found.wer,
-        baseline_wer=baseline.wer, rise=rise.value, low=rise.low, high=rise.high,
-        changed=sum(one != other for one, other in zip(found.glosses, baseline.glosses, strict=True)), budget=budget,
-    )  # fmt: skip
+    changed = sum(one != other for one, other in zip(found.glosses, baseline.glosses, strict=True))
+    figures = rise_of(found.errors, baseline.errors, found.words)
+    return GateResult(split=SPLIT, changed=changed, budget=budget, **figures)
 
 
 def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> GateResult:

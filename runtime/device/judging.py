@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -63,13 +63,17 @@ def judge(recognise: Recognise, clips: Iterable[GateClip], budget: float) -> Ver
             unexpected.append(item.id)
     if not sum(words):
         raise BadInput("the gate has no clips with reference glosses, so nothing can be judged")
-    rise = paired_interval(errors, base_errors, words)
-    total = sum(words)
-    return Verdict(
-        clips=len(words), reference_words=total, wer=100 * sum(errors) / total,
-        baseline_wer=100 * sum(base_errors) / total, rise=rise.value, low=rise.low, high=rise.high,
-        changed=changed, unexpected=tuple(unexpected), budget=budget,
-    )  # fmt: skip
+    figures = rise_of(errors, base_errors, words)
+    return Verdict(changed=changed, unexpected=tuple(unexpected), budget=budget, **figures)
+
+
+def rise_of(errors: Sequence[int], base_errors: Sequence[int], words: Sequence[int]) -> Dict[str, Any]:
+    """The figures that every gate states, by the names of `Verdict`, from each clip's errors and reference words."""
+    total, rise = sum(words), paired_interval(errors, base_errors, words)
+    return {
+        "clips": len(words), "reference_words": total, "wer": 100 * sum(errors) / total,
+        "baseline_wer": 100 * sum(base_errors) / total, "rise": rise.value, "low": rise.low, "high": rise.high,
+    }  # fmt: skip
 
 
 def require(verdict: Verdict, name: str) -> None:
