@@ -85,16 +85,7 @@ class Job:
 
     def request(self, flags: dict[str, Any]) -> BuildRequest | None:
         """What a compiling runtime is asked for; None for one that reads the graph as it is."""
-        if self.target.software.runtime not in TENSORRT:
-            return None
-        capability = self.target.profile.compute_capability
-        rtx = self.target.software.runtime == "tensorrt-rtx"
-        return BuildRequest(
-            profiles=length_profiles(self.contract, self.corpus),
-            compute_capabilities=(capability,) if rtx else (),
-            dla_core=0 if self.order.dla else None,
-            **flags,
-        )
+        return request_for(self.target, self.contract, self.corpus, flags, self.order.dla)
 
 
 def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
@@ -219,6 +210,21 @@ def origins(job: Job, cut: Cut) -> dict[str, str]:
 def parity(job: Job) -> Any:
     """How near the graph is to its checkpoint, as its export showed it."""
     return json.loads(metadata(job.source)[PARITY_KEY])
+
+
+def request_for(
+    target: Resolved, contract: Contract, corpus: Corpus | None, flags: dict[str, Any], dla: bool = False
+) -> BuildRequest | None:
+    """What the target's runtime is asked for, if it compiles; see `Job.request`."""
+    if target.software.runtime not in TENSORRT:
+        return None
+    rtx = target.software.runtime == "tensorrt-rtx"
+    return BuildRequest(
+        profiles=length_profiles(contract, corpus),
+        compute_capabilities=(target.profile.compute_capability,) if rtx else (),
+        dla_core=0 if dla else None,
+        **flags,
+    )
 
 
 def length_profiles(contract: Contract, corpus: Corpus | None) -> tuple[dict[str, int], ...]:

@@ -16,18 +16,17 @@ from devices import profile as profiles
 from devices.profile import Resolved
 from export.backends.base import backend
 from export.check import Verdict, check
-from export.engine import length_profiles, read_exported
+from export.engine import read_exported, request_for
 from export.parity import plausible_clip
 from export.precision import Int8Plan
+from export.precision.plan import PRECISIONS
 from export.tailor import TENSORRT, Calibration, Cut, Lowering, dialect_of, fitted, flavour_of, in_precision, lowered
 from runtime.contract import BLANK, Contract, body_and_hands_layout
 from runtime.errors import MissingExtra, Refused, SignedgeError
-from runtime.trt.build import BuildRequest
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-PRECISIONS = ("fp32", "fp16", "int8")
 NETWORKS = ("demo/teacher", "demo/stgt", "demo/stgcn", "demo/lrinet")  # recipes whose networks are the project's
 CLASSES = 60  # of a network with random weights
 RTX = "tensorrt-rtx"
@@ -195,10 +194,7 @@ def _built(network: Network, cut: Cut, target: Resolved, precision: str) -> tupl
     able = engines.available(target.profile)
     if not able.builds:
         return "", able.why_not, {}
-    request = None
-    if runtime in TENSORRT:
-        capability = (target.profile.compute_capability,) if runtime == RTX else ()
-        request = BuildRequest(length_profiles(network.contract, None), compute_capabilities=capability, **cut.flags)
+    request = request_for(target, network.contract, None, cut.flags)
     with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         try:
             made = engines.build(cut.graph, network.contract, Path(work), request)
