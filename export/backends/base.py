@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from devices.host import detect
 from runtime.contract import METADATA_KEY, Contract
 from runtime.engine import ENGINE_FILE, Engine
 from runtime.errors import BadInput
@@ -83,6 +85,22 @@ def backend(runtime: str) -> Backend:
         raise BadInput(f"no runtime '{runtime}'; known: {', '.join(MODULES)}")
     found: Backend = importlib.import_module(f"export.backends.{MODULES[runtime]}").backend(runtime)
     return found
+
+
+def on_this_cpu(profile: Profile) -> Availability:
+    """The answer of a runtime of the CPU that is installed: it runs where this machine is such a target."""
+    host = detect()
+    if not profile.runs_on(host):
+        return Availability(True, False, f"{profile.name} is another machine than this one ({host.machine})")
+    return Availability(True, True)
+
+
+def installed(package: str) -> dict[str, str]:
+    """The version of a package by its name; empty for a library that is here without its Python package."""
+    try:
+        return {package: version(package)}
+    except PackageNotFoundError:
+        return {}
 
 
 def write_graph(graph: ModelProto, contract: Contract, folder: Path) -> None:

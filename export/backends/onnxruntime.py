@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devices.host import detect
-from export.backends.base import Availability, Built, write_graph
+from export.backends.base import Availability, Built, installed, on_this_cpu, write_graph
 from runtime.contract import Contract
 from runtime.engine import ENGINE_FILE, Engine
 
@@ -28,28 +26,18 @@ class OnnxRuntime:
         """Whether the package is installed and this machine is such a target."""
         if find_spec("onnxruntime") is None:
             return Availability(True, False, "onnxruntime is not installed: pip install 'signedge[export]'")
-        host = detect()
-        if not profile.runs_on(host):
-            return Availability(True, False, f"{profile.name} is another machine than this one ({host.machine})")
-        return Availability(True, True)
+        return on_this_cpu(profile)
 
     def build(
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
         """Write the graph with its contract; there is nothing to compile."""
         write_graph(graph, contract, folder)
-        return Built((ENGINE_FILE,), _versions("onnxruntime"))
+        return Built((ENGINE_FILE,), installed("onnxruntime"))
 
     def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
         """The engine."""
         return Engine.from_onnx(folder / ENGINE_FILE, threads)
-
-
-def _versions(package: str) -> dict[str, str]:
-    try:
-        return {package: version(package)}
-    except PackageNotFoundError:
-        return {}
 
 
 def backend(runtime: str) -> OnnxRuntime:

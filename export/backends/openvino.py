@@ -7,13 +7,11 @@ has it, a precision that no gate has seen.
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devices.host import detect
-from export.backends.base import Availability, Built, write_graph
+from export.backends.base import Availability, Built, installed, on_this_cpu, write_graph
 from runtime import abi
 from runtime.contract import Contract
 from runtime.engine import ENGINE_FILE, Engine
@@ -38,20 +36,14 @@ class OpenVino:
             return Availability(True, False, "OpenVINO is not installed: pip install 'signedge[openvino]'")
         if not abi.installed():
             return Availability(True, False, "OpenVINO is run by libsignedge, which was not built: make library")
-        host = detect()
-        if not profile.runs_on(host):
-            return Availability(True, False, f"{profile.name} is another machine than this one ({host.machine})")
-        return Availability(True, True)
+        return on_this_cpu(profile)
 
     def build(
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
         """Write the graph with its contract; OpenVINO compiles it when it loads it."""
         write_graph(graph, contract, folder)
-        try:
-            return Built((ENGINE_FILE,), {"openvino": version("openvino")})
-        except PackageNotFoundError:  # a library without its Python package
-            return Built((ENGINE_FILE,))
+        return Built((ENGINE_FILE,), installed("openvino"))
 
     def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:
         """The engine."""
