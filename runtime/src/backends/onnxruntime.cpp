@@ -32,6 +32,7 @@ struct ApiBase {
 enum Place {
     error_message = 2,
     create_env = 3,
+    disable_telemetry = 6,
     create_session_from_array = 8,
     run_session = 9,
     create_options = 10,
@@ -128,6 +129,8 @@ public:
     OnnxRuntimeSession(const EngineFile &engine, const SessionOptions &options)
         : api_(options.library), env_(api_), session_(api_), memory_(api_), ports_(engine) {
         api_.call<create_env>(int{warning}, "signedge", &env_.handle);
+        // No reports of what it runs, over the network. The first, of the process, is made by now: see the header.
+        api_.call<disable_telemetry>(static_cast<const Env *>(env_.handle));
         Owned<Options, release_options> settings(api_);
         api_.call<create_options>(&settings.handle);
         api_.call<set_log_severity>(settings.handle, int{silent});
