@@ -191,6 +191,7 @@ def system_record(system: System, found: Findings) -> SystemRecord:
         architecture=system.lineage.architecture,
         modality=system.contract.modality,  # type: ignore[arg-type]
         distillation=system.lineage.distillation,
+        taught_by=system.lineage.teacher,
         runtime=system.runtime,
         through=system.through,
         precision=system.precision,

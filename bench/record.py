@@ -122,6 +122,7 @@ class SystemRecord(_Strict):
     architecture: str  # UNKNOWN: its run folder was not at hand, so nothing is known of its training
     modality: Literal["rgb", "keypoints"]
     distillation: str = ""  # "", TRKD, CRKD
+    taught_by: str = ""  # checkpoint of the teacher that its run learnt from; older records do not say
     runtime: str  # pytorch, onnxruntime
     through: str = ""  # what read the clips, with versions; older records do not say
     precision: str  # fp32, int8, auto (chosen node by node)

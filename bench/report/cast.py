@@ -1,7 +1,8 @@
 """Who is who among the systems of a results file: what the others are measured by, names and order of the rows.
 
-Where the run of every row is known, that is the teacher, and the others are its students. Of a network whose run folder
-was not at hand nobody here knows how it was trained: then it is the baseline that the user named, and no more.
+Where the run of every row is known and some learnt from it, that is the teacher, and the others are its students. Of a
+network whose run folder was not at hand nobody here knows how it was trained: then it is the baseline that the user
+named, and no more.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def gather_cast(records: Sequence[Record]) -> Cast:
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise BadInput(f"system '{twice[0]}' occurs {names[twice[0]]} times; a results file names each system once")
-    role: Role = "teacher" if all(known(row) for row in rows) else "baseline"
+    role: Role = "teacher" if all(known(row) for row in rows) and _taught(rows, _teacher(rows)) else "baseline"
     reference = _teacher(rows) if role == "teacher" else _most_named(rows)
     families = list(dict.fromkeys(family(row) for row in rows))
     runs = list(dict.fromkeys(row.run for row in rows))
@@ -158,6 +159,14 @@ def _teacher(rows: list[SystemRecord]) -> set[str]:
     named = Counter(runs[row.wer.against] for row in rows if row.wer and row.wer.against in runs)
     teacher = named.most_common(1)[0][0] if named else "teacher"
     return {row.system for row in rows if row.run == teacher}
+
+
+def _taught(rows: list[SystemRecord], reference: set[str]) -> bool:
+    """Whether any row learnt from the reference; where none says from whom, whether any learnt from another at all."""
+    teachers = {row.taught_by for row in rows if row.taught_by}
+    if not teachers:
+        return any(row.distillation for row in rows)
+    return any(row.provenance.checkpoint in teachers for row in rows if row.system in reference)
 
 
 def _most_named(rows: list[SystemRecord]) -> set[str]:

@@ -61,6 +61,30 @@ def test_teacher_is_the_one_that_others_are_compared_with(records: list[Record])
     assert cast.baseline.system == "teacher-fp32"
 
 
+def test_nobody_is_called_the_teacher_from_whom_nobody_learnt(records: list[Record]) -> None:
+    """What the user names by --against is the baseline, whatever the runs are, unless another row learnt from it."""
+    rows = [r for r in records if isinstance(r, SystemRecord)]
+
+    def named(against: str, taught_by: str) -> list[Record]:
+        return [
+            r.model_copy(update={
+                "taught_by": taught_by if r.distillation else "",
+                "wer": r.wer and r.wer.model_copy(update={"against": None if r.system == against else against}),
+                "provenance": r.provenance.model_copy(update={"checkpoint": f"checkpoint of {r.run}"}),
+            })
+            for r in rows
+        ]  # fmt: skip
+
+    cast = gather_cast(named("lrinet-fp32", "checkpoint of teacher"))
+    assert (cast.role, cast.reference) == ("baseline", {"lrinet-fp32"})
+    cast = gather_cast(named("teacher-fp32", "checkpoint of teacher"))
+    assert (cast.role, cast.reference) == ("teacher", {"teacher-eager", "teacher-fp32"})
+    untaught = [r.model_copy(update={"distillation": "", "taught_by": ""}) for r in rows]
+    assert gather_cast(untaught).role == "baseline"
+    text = page(view(named("lrinet-fp32", "checkpoint of teacher")))
+    assert "The systems against the baseline" in text and "against their teacher" not in text
+
+
 def test_rows_stand_teacher_first_and_full_precision_first(records: list[Record]) -> None:
     names = list(gather_cast(records[::-1]).systems)
     assert names[:2] == ["teacher-eager", "teacher-fp32"]
