@@ -14,13 +14,14 @@ import numpy as np
 from devices.host import detect
 from devices.profile import Resolved, resolve
 from export.backends.base import backend
-from export.gate import SPLIT, GateResult, check_corpus, check_split, doubts, judge, require
+from export.gate import SPLIT, GateResult, check_corpus, check_split, doubts, judge
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.precision import Int8Plan
 from export.tailor import AUTO, NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, Lowering, fitted, in_precision, lowered
 from runtime.atomic import atomic_folder
 from runtime.contract import METADATA_KEY, Contract
+from runtime.device.judging import require
 from runtime.engine import MANIFEST, MANIFEST_FORMAT, Engine
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_file
@@ -172,7 +173,7 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
             "files": files,
             "chain": {**origins(job, cut), "engine": files[built.files[0]]},
             "parity": parity(job),
-            "gate": None if result is None else {**dataclasses.asdict(result), "passed": result.passed},
+            "gate": None if result is None else result.described(),
             **job.lowering.facts,
             **cut.facts,
             **built.facts,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from distill.corpus.store import CLIPS, Corpus
 from runtime.contract import Contract, KeypointInput, RgbInput
-from runtime.device.judging import rise_of
+from runtime.device.judging import Gate, rise_of
 from runtime.engine import Engine
-from runtime.errors import BadInput, CriterionFailed
+from runtime.errors import BadInput
 from runtime.wer import align
 
 SPLIT = "dev"
@@ -17,24 +17,10 @@ HOPELESS = 50.0  # percent
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """What the gate saw. WERs in percent, the rest in points; `low` and `high` bound the rise (95 %, paired)."""
+class GateResult(Gate):
+    """The gate of an engine, on a split of a corpus."""
 
-    split: str
-    clips: int
-    reference_words: int
-    wer: float
-    baseline_wer: float
-    rise: float
-    low: float
-    high: float
-    changed: int  # clips that the two read differently
-    budget: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the rise is within the budget."""
-        return self.rise <= self.budget + 1e-9
+    split: str = SPLIT
 
 
 def doubts(clips: int, baseline_wer: float) -> list[str]:
@@ -107,7 +93,7 @@ def compare(found: Reading, baseline: Reading, budget: float) -> GateResult:
     """What the gate says of two readings of one split; raises nothing if the budget is missed."""
     changed = sum(one != other for one, other in zip(found.glosses, baseline.glosses, strict=True))
     figures = rise_of(found.errors, baseline.errors, found.words)
-    return GateResult(split=SPLIT, changed=changed, budget=budget, **figures)
+    return GateResult(changed=changed, budget=budget, **figures)
 
 
 def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> GateResult:
@@ -117,13 +103,3 @@ def judge(engine: Engine, baseline: Engine, corpus: Corpus, budget: float) -> Ga
     """
     found = read(engine, corpus)
     return compare(found, found if engine is baseline else read(baseline, corpus), budget)
-
-
-def require(result: GateResult, name: str) -> None:
-    """Raise `CriterionFailed` that says by how much, unless the gate was passed."""
-    if not result.passed:
-        raise CriterionFailed(
-            f"{name} failed the WER gate: {result.wer:.2f} % on {result.clips} {result.split} clips against "
-            f"{result.baseline_wer:.2f} % in fp32, a rise of {result.rise:.2f} points "
-            f"(95 % interval {result.low:.2f} to {result.high:.2f}) where {result.budget:.2f} are allowed"
-        )

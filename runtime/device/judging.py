@@ -17,8 +17,8 @@ Recognise = Callable[[np.ndarray], List[str]]  # frames or keypoints -> glosses
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate saw. WERs in percent, the rest in points; `low` and `high` bound the rise (95 %, paired)."""
+class Gate:
+    """What a gate saw. WERs in percent, the rest in points; `low` and `high` bound the rise (95 %, paired)."""
 
     clips: int
     reference_words: int
@@ -28,7 +28,6 @@ class Verdict:
     low: float
     high: float
     changed: int  # clips that were read otherwise than by FP32
-    unexpected: Tuple[str, ...]  # clips that were read otherwise than by this graph where the bundle was made
     budget: float
 
     @property
@@ -38,7 +37,7 @@ class Verdict:
 
     def described(self) -> Dict[str, Any]:
         """As plain data."""
-        return {**dataclasses.asdict(self), "unexpected": list(self.unexpected), "passed": self.passed}
+        return {**dataclasses.asdict(self), "passed": self.passed}
 
     def sentence(self) -> str:
         """One line for a person."""
@@ -46,6 +45,13 @@ class Verdict:
             f"WER {self.wer:.2f} % on {self.clips} clips, fp32 {self.baseline_wer:.2f} %, rise {self.rise:+.2f} points "
             f"({self.low:+.2f} to {self.high:+.2f}), {self.budget:.2f} allowed"
         )
+
+
+@dataclass(frozen=True)
+class Verdict(Gate):
+    """The gate of a bundle, which knows what its graph read of each clip where it was made."""
+
+    unexpected: Tuple[str, ...] = ()  # clips that were read otherwise than there
 
 
 def judge(recognise: Recognise, clips: Iterable[GateClip], budget: float) -> Verdict:
@@ -68,7 +74,7 @@ def judge(recognise: Recognise, clips: Iterable[GateClip], budget: float) -> Ver
 
 
 def rise_of(errors: Sequence[int], base_errors: Sequence[int], words: Sequence[int]) -> Dict[str, Any]:
-    """The figures that every gate states, by the names of `Verdict`, from each clip's errors and reference words."""
+    """The figures that every gate states, by the names of `Gate`, from each clip's errors and reference words."""
     total, rise = sum(words), paired_interval(errors, base_errors, words)
     return {
         "clips": len(words), "reference_words": total, "wer": 100 * sum(errors) / total,
@@ -76,7 +82,7 @@ def rise_of(errors: Sequence[int], base_errors: Sequence[int], words: Sequence[i
     }  # fmt: skip
 
 
-def require(verdict: Verdict, name: str) -> None:
+def require(verdict: Gate, name: str) -> None:
     """Raise `CriterionFailed` that says by how much, unless the gate was passed."""
     if not verdict.passed:
         raise CriterionFailed(f"{name} failed the WER gate: {verdict.sentence()}")

@@ -18,10 +18,11 @@ import signedge
 from devices import profile as profiles
 from distill.corpus.store import Corpus
 from export.engine import build
-from export.gate import GateResult, doubts, judge, require
+from export.gate import GateResult, doubts, judge
 from export.onnx_graph import PARITY_KEY, ExportReport, read_model
 from export.precision import Int8Plan, Made, write
 from runtime.contract import METADATA_KEY
+from runtime.device.judging import require
 from runtime.engine import Engine
 from runtime.errors import BadInput, CriterionFailed, Refused
 from runtime.hashing import sha256_file
@@ -88,7 +89,7 @@ def test_damaged_scale_is_caught_by_its_words_and_leaves_nothing(
 
 
 def test_gate_counts_its_budget_exactly() -> None:
-    result = GateResult("dev", 10, 100, 10.5, 10.0, 0.5, 0.0, 1.0, 1, 0.5)
+    result = GateResult(10, 100, 10.5, 10.0, 0.5, 0.0, 1.0, 1, 0.5)
     require(result, "engine")
     with pytest.raises(CriterionFailed, match=r"rise of 0\.51 points"):
         require(dataclasses.replace(result, rise=0.51), "engine")
