@@ -53,7 +53,7 @@ def list_targets(as_json: bool = _json) -> None:
 @app.command()
 def show(target: str = typer.Argument(help="name of the target, or name@software"), as_json: bool = _json) -> None:
     """Everything known of TARGET: each figure with its unit and source, marked where derived or unverified."""
-    profile, software, said, at_hand = profiles.resolve(target, ROOT)
+    profile, software, said, at_hand, _ = profiles.resolve(target, ROOT)
     for line in said:
         print(line, file=sys.stderr)
     if as_json:

@@ -86,6 +86,7 @@ class Dla:
     ops: FrozenSet[str]
     limits: Tuple[Limit, ...]
     devices: Tuple[str, ...]  # targets where the version drives it; empty: every one that has it
+    typing: str  # weak: flags say what computes in FP16 there; strong: the graph's types
     says: str
     source: str
 
@@ -203,7 +204,7 @@ def _made(raw: Dict[str, Any], path: Path) -> Dialect:
     if dla is not None:
         dla = Dla(
             precisions=tuple(dla["precisions"]), ops=frozenset(dla["ops"]), limits=_limits(dla["limits"], path),
-            devices=tuple(dla["devices"]), says=dla["says"], source=dla["source"],
+            devices=tuple(dla["devices"]), typing=dla["typing"], says=dla["says"], source=dla["source"],
         )  # fmt: skip
     values["dla"] = dla
     for name in ("precisions", "domains", "sources"):

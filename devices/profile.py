@@ -44,6 +44,7 @@ class Resolved(NamedTuple):
     software: Software
     said: Tuple[str, ...]  # lines for the user: what was assumed or recognised
     at_hand: bool  # whether this machine is that target and, where its release is told, has that software
+    dla: bool = False  # whether its deep learning accelerator is meant, where that takes a layer, not its GPU
 
 
 class _Machine:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
+from export.backends.base import write_graph
 from export.gate import SPLIT, doubts
 from export.onnx_graph import versions
 from export.precision.nearness import has_float16, widened
 from runtime.atomic import atomic_file, atomic_folder
-from runtime.contract import METADATA_KEY, Contract
+from runtime.contract import Contract
 from runtime.device import folder as layout
 from runtime.device.builders import BUILDERS
 from runtime.device.fitting import Needs
@@ -173,11 +174,11 @@ def make_bundle(
         raise BadInput("what a bundle was made from must be said: 'made' has no chain from an ONNX file on")
     said: list[str] = []
     with atomic_folder(out) as folder:
-        _write_graph(graph, contract, folder / MODEL)
+        write_graph(graph, contract, folder / MODEL)
         judged = MODEL
         if has_float16(complete or graph):
             judged = layout.JUDGED
-            _write_graph(widened(complete or graph), contract, folder / judged)
+            write_graph(widened(complete or graph), contract, folder / judged)
         (folder / CONTRACT).write_text(contract.to_json(), encoding="utf-8")
         write_json(folder / REQUEST, dict(request))
         verdict, through = _write_clips(folder, judged, contract, gate_clips, budget)
@@ -267,21 +268,6 @@ def _needs(target: Any) -> Needs:
         version=software.version,
         compute_capability=profile.compute_capability,
     )
-
-
-def _write_graph(graph: ModelProto, contract: Contract, path: Path) -> None:
-    """Write the graph with its contract in the metadata, for the CPU path. Raises `BadInput` for another one there."""
-    import onnx
-
-    carried = {item.key: item.value for item in graph.metadata_props}.get(METADATA_KEY)
-    if carried is not None and Contract.from_json(carried) != contract:
-        raise BadInput(f"the graph carries another contract than that of '{contract.name}'")
-    written = graph
-    if carried is None:
-        written = onnx.ModelProto()
-        written.CopyFrom(graph)
-        written.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=contract.to_json()))
-    path.write_bytes(written.SerializeToString(deterministic=True))
 
 
 def _write_clips(

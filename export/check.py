@@ -46,28 +46,31 @@ class Verdict:
         return [item for item in self.findings if item.refuses]
 
     @property
+    def reason(self) -> str:
+        """The first refusal: node, why, and what would help."""
+        first = self.refusals[0]
+        where = f"node {first.node} ({first.op}): " if first.node else ""
+        return f"{where}{first.says}{'; would fit: ' + first.remedy if first.remedy else ''}"
+
+    @property
     def notes(self) -> list[Finding]:
         """What is to be known although it fits."""
         return [item for item in self.findings if not item.refuses]
 
 
-def check(
-    model: ModelProto, profile: Profile, dialect: Dialect, precision: str, dla: bool = False, frames: int | None = None
-) -> Verdict:
+def check(model: ModelProto, profile: Profile, dialect: Dialect, precision: str, dla: bool = False) -> Verdict:
     """Judge `model` for a target in a precision, with `dla` on its deep learning accelerator.
 
-    frames: T' of the input, where the engine is made for one length only. Raises `BadInput` for an unknown precision.
+    Raises `BadInput` for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise BadInput(f"no precision '{precision}'; known: {', '.join(PRECISIONS)}")
     named = _copied(model)
-    if frames is not None:
-        _fix_length(named, frames)
     lowered, done, stuck = attempt(named, dialect)
     view = GraphView(lowered)
     findings = [_not_lowered(item, stuck) for item in graph_findings(view, dialect)]
     findings = _with_other_software(findings, named, profile, dialect)
-    findings += _precision(view, profile, dialect, precision)
+    findings += _precision(view, profile, dialect, precision, dla)
     if dla:
         findings += _dla(view, profile, dialect, precision)
     fits = not any(item.refuses for item in findings)
@@ -81,16 +84,6 @@ def _copied(model: ModelProto) -> ModelProto:
     copy.CopyFrom(model)
     name_nodes(copy)
     return copy
-
-
-def _fix_length(model: ModelProto, frames: int) -> None:
-    """Write the number of frames (and one clip) into the input (B,T',...), where the graph leaves them open."""
-    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
-    if len(dims) < 2:
-        raise BadInput(f"the graph has no input (clips, frames, ...) that an engine of {frames} frames could have")
-    for dim, size in zip(dims, (1, frames), strict=False):
-        if not dim.HasField("dim_value"):
-            dim.dim_value = size
 
 
 def _not_lowered(finding: Finding, stuck: dict[str, str]) -> Finding:
@@ -125,7 +118,7 @@ def _note(node: str, op: str, rule: str, says: str) -> Finding:
     return Finding(node, op, rule, says, "", refuses=False)
 
 
-def _precision(view: GraphView, profile: Profile, dialect: Dialect, precision: str) -> Iterator[Finding]:
+def _precision(view: GraphView, profile: Profile, dialect: Dialect, precision: str, dla: bool) -> Iterator[Finding]:
     """What the hardware and the runtime make of the precision."""
     if precision in profile.lacks:
         lack = profile.lacks[precision]
@@ -137,7 +130,7 @@ def _precision(view: GraphView, profile: Profile, dialect: Dialect, precision: s
     yield from _hardware_gaps(view, profile, dialect)
     yield from _quantised(view, profile, dialect, precision)
     if precision != "fp32" and precision not in profile.lacks:
-        yield _typing(dialect, precision)
+        yield _typing(dialect, precision, dla)
         for node in view.graph.node:
             if precision in dialect.quiet_precision.get(node.op_type, ()):
                 says = f"no kernel of {dialect.name} runs {node.op_type} in {precision}; it stays in float"
@@ -157,10 +150,15 @@ def _hardware_gaps(view: GraphView, profile: Profile, dialect: Dialect) -> Itera
                 yield Finding(node.name, node.op_type, gap.rule, says, gap.instead)
 
 
-def _typing(dialect: Dialect, precision: str) -> Finding:
+def typing_of(dialect: Dialect, dla: bool) -> str:
+    """weak, strong or both: see `devices.dialect.Dialect`; its DLA has a way of its own."""
+    return dialect.dla.typing if dla and dialect.dla else dialect.typing
+
+
+def _typing(dialect: Dialect, precision: str, dla: bool) -> Finding:
     if precision == "int8":
         how = f"Q/DQ nodes in the graph ({dialect.qdq.says})"
-    elif dialect.typing == "weak":
+    elif typing_of(dialect, dla) == "weak":
         how = "the builder's flag; what must stay FP32 is held there layer by layer"
     else:
         how = "the types of the graph: casts are written into it"
@@ -210,14 +208,30 @@ def _dla(view: GraphView, profile: Profile, dialect: Dialect, precision: str) ->
     entry = view.inputs[0]
     if not known_sizes(view.shape(entry) or (None,)):
         says = f"DLA takes fixed sizes only, and the input '{entry}' leaves {_open_axes(view, entry)} open"
-        one = "a graph of one length, which no engine has as yet (signedge check --frames N tells what DLA takes of it)"
-        yield Finding("", "", "dla-dynamic", says, f"build for its GPU (without --dla); or {one}")
+        yield Finding("", "", "dla-dynamic", says, "make it for clips of one length (--frames N)")
     left = [node for node in view.graph.node if not _taken(view, node, facts)]
     if len(left) == len(view.graph.node):
         says = f"DLA takes no node of this graph: {facts.says}"
         yield Finding("", "", "dla-nothing", says, "build for its GPU (without --dla)")
+    else:
+        taken, stretches = _stretches(view, left)
+        says = f"DLA takes {taken} of {len(view.graph.node)} nodes, in {stretches} parts; between them works the GPU"
+        yield _note("", "", "dla-share", says)
     for node in left:
         yield _note(node.name, node.op_type, "dla-fallback", f"{node.op_type} runs on the GPU: DLA does not take it so")
+
+
+def _stretches(view: GraphView, left: list[NodeProto]) -> tuple[int, int]:
+    """(nodes that DLA takes, groups of them that are joined by tensors alone)."""
+    on_gpu = {node.output[0] for node in left}
+    group: dict[str, int] = {}  # tensors of DLA -> number of their group
+    for node in view.graph.node:
+        if node.output[0] not in on_gpu:
+            joined = {group[name] for name in node.input if name in group}
+            mine = min(joined, default=len(group))
+            group = {name: mine if number in joined else number for name, number in group.items()}
+            group[node.output[0]] = mine
+    return len(group), len(set(group.values()))
 
 
 def _taken(view: GraphView, node: NodeProto, facts: dialects.Dla) -> bool:

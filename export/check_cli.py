@@ -28,7 +28,7 @@ def check(
     target: Annotated[str, typer.Option(help="a name of `signedge devices list`; name@software chooses the software")],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
     dla: Annotated[bool, typer.Option("--dla", help="for the deep learning accelerator")] = False,
-    frames: Annotated[int | None, typer.Option(min=1, help="for an engine of one length: frames of its input")] = None,
+    frames: Annotated[int, typer.Option(min=0, help="for clips of one length; 0: any, with --dla the window")] = 0,
     out: Annotated[Path | None, typer.Option(help="write the lowered graph, proved equal, to this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable output")] = False,
 ) -> None:
@@ -37,6 +37,7 @@ def check(
     from devices import profile as profiles
     from export.check import check as judge
     from export.check import summary
+    from export.length import of_one_length, window, with_length
     from export.onnx_graph import read_model
 
     if out is not None and out.is_dir():
@@ -45,13 +46,20 @@ def check(
     contract, missing = _contract(graph)
     resolved = profiles.resolve(target)
     dialect = dialects.load(resolved.software.dialect)
-    verdict = judge(graph, resolved.profile, dialect, precision, dla, frames)
+    if dla and not frames and contract is not None:
+        frames = window(contract)
+    if frames and contract is not None:
+        graph, contract, _ = of_one_length(graph, contract, frames)
+    elif frames:
+        graph = with_length(graph, frames)
+    verdict = judge(graph, resolved.profile, dialect, precision, dla)
     written = _write(graph, dialect, contract, out) if out and verdict.fits else None
     software = resolved.software
     if as_json:
         facts: dict[str, Any] = {
             "model": str(model), "contract": contract.name if contract else None, "software": software.name,
-            "runtime": f"{software.runtime} {software.version}", **dataclasses.asdict(verdict),
+            "runtime": f"{software.runtime} {software.version}", "frames": frames,
+            **dataclasses.asdict(verdict),
         }  # fmt: skip
         print(json.dumps({**facts, "said": list(resolved.said), "written": written}, indent=2, ensure_ascii=False))
     else:
@@ -59,7 +67,8 @@ def check(
             print(line)
         where = f"{verdict.target} ({software.name}, {software.runtime} {software.version})"
         state = "does not fit" if not verdict.fits else "fits after lowering" if verdict.lowered else "fits as it is"
-        print(f"{model.name} for {where} in {precision}: {state}")
+        length = f", {frames} frames a clip" if frames else ""
+        print(f"{model.name} for {where} in {precision}{length}: {state}")
         for line in [*summary(verdict), *missing, *([written["says"]] if written else [])]:
             print(f"  {line}")
     if not verdict.fits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from devices.host import detect
 from devices.profile import Resolved, resolve
 from export.backends.base import backend
 from export.gate import SPLIT, GateResult, check_corpus, check_split, doubts, judge
+from export.length import of_one_length, window
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.precision import Int8Plan
@@ -48,6 +48,7 @@ class Order:
     max_wer_rise: float = 0.5  # WER points over FP32 that the engine may lose
     int8: Int8Plan = field(default_factory=Int8Plan)
     minutes: float = 10.0  # that a search (auto) may take
+    frames: int = 0  # the only length of clip that the engine takes; 0: any, with `dla` the window of the contract
     dla: bool = False  # on the deep learning accelerator of Jetson modules that have one
     device: str = ""  # user@host[:port] of the machine that builds it over SSH; "": this one, if it is the target
 
@@ -86,7 +87,7 @@ class Job:
 
     def request(self, flags: dict[str, Any]) -> BuildRequest | None:
         """What a compiling runtime is asked for; None for one that reads the graph as it is."""
-        return request_for(self.target, self.contract, self.corpus, flags, self.order.dla)
+        return request_for(self.target, self.contract, self.corpus, flags)
 
 
 def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
@@ -104,7 +105,11 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
         warnings += _other_corpus(contract, corpus)
     if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
         warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
-    lowering = lowered(source, contract, target, order.precision, order.dla)
+    graph = source
+    if order.frames or order.dla:
+        graph, contract, difference = of_one_length(source, contract, order.frames or window(contract))
+        warnings.append(_one_length(contract, corpus, difference))
+    lowering = lowered(graph, contract, target, order.precision)
     calibrated = corpus is not None and order.precision in NEEDS_CLIPS
     calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
     elsewhere = _elsewhere(order, target)
@@ -114,11 +119,11 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
 def _resolved(order: Order) -> Resolved:
     """The target, as the machine that builds it is: this one, or the device."""
     if not order.device:
-        return resolve(order.target)
+        return resolve(order.target)._replace(dla=order.dla)
     from export.ship import looked_at
 
     with looked_at(order.device) as root:
-        return resolve(order.target, root)._replace(at_hand=False)
+        return resolve(order.target, root)._replace(at_hand=False, dla=order.dla)
 
 
 def _elsewhere(order: Order, target: Resolved) -> str:
@@ -214,7 +219,7 @@ def parity(job: Job) -> Any:
 
 
 def request_for(
-    target: Resolved, contract: Contract, corpus: Corpus | None, flags: dict[str, Any], dla: bool = False
+    target: Resolved, contract: Contract, corpus: Corpus | None, flags: dict[str, Any]
 ) -> BuildRequest | None:
     """What the target's runtime is asked for, if it compiles; see `Job.request`."""
     if target.software.runtime not in TENSORRT:
@@ -223,7 +228,7 @@ def request_for(
     return BuildRequest(
         profiles=length_profiles(contract, corpus),
         compute_capabilities=(target.profile.compute_capability,) if rtx else (),
-        dla_core=0 if dla else None,
+        dla_core=0 if target.dla else None,
         **flags,
     )
 
@@ -231,10 +236,13 @@ def request_for(
 def length_profiles(contract: Contract, corpus: Corpus | None) -> tuple[dict[str, int], ...]:
     """Optimisation profiles by length, in padded frames: one for every length, then one for each half of the clips.
 
-    The first alone serves a runtime that knows one only. The clips are those that ranges are taken on and those of the
-    gate, all of which must fit. Without a corpus, the window of the contract stands for the longest clip.
+    The first alone serves a runtime that knows one only; a graph of one length has none. The clips are those that
+    ranges are taken on and those of the gate, all of which must fit. Without a corpus, the window of the contract
+    stands for the longest clip.
     """
     padding = contract.padding
+    if padding.frames:
+        return ()
     lengths = sorted(row.frames for row in corpus.rows if row.split in (TRAIN, SPLIT)) if corpus is not None else []
     lengths = lengths or [contract.chunk // 2 or 64, contract.chunk or 256]
     shortest, usual = padding.total(1), padding.total(int(np.median(lengths)))
@@ -266,6 +274,16 @@ def _gate(engine: Engine, job: Job) -> GateResult | None:
         return None
     baseline = engine if job.order.precision == "fp32" else Engine.from_onnx(job.model, GATE_THREADS)
     return judge(engine, baseline, job.corpus, job.order.max_wer_rise)
+
+
+def _one_length(contract: Contract, corpus: Corpus | None, difference: float) -> str:
+    frames = contract.padding.frames
+    longer = sum(row.frames > frames for row in corpus.split(SPLIT)) if corpus is not None else 0
+    windowed = f" ({longer} of this corpus' {SPLIT} clips)" if longer else ""
+    return (
+        f"made for clips of {frames} frames: shorter ones are filled up with their last frame, longer ones{windowed} "
+        f"read through windows; at that length the graph is {difference:.1e} off"
+    )
 
 
 def _other_corpus(contract: Contract, corpus: Corpus) -> list[str]:

@@ -30,7 +30,8 @@ def engine(
     calibration_method: Annotated[str, typer.Option(help="minmax, percentile or mse")] = "minmax",
     seed: Annotated[int, typer.Option(min=0, help="draws the calibration clips")] = 0,
     budget_minutes: Annotated[float, typer.Option(help="auto: how long to search; what was tried is kept")] = 10.0,
-    dla: Annotated[bool, typer.Option("--dla", help="on a Jetson's deep learning accelerator, if it fits")] = False,
+    frames: Annotated[int, typer.Option(min=0, help="take clips of one length: windows over longer ones; 0: any")] = 0,
+    dla: Annotated[bool, typer.Option("--dla", help="on a Jetson's deep learning accelerator, in windows")] = False,
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
     tar: Annotated[bool, typer.Option("--tar", help="pack the bundle into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
@@ -47,7 +48,7 @@ def engine(
 
     check_free(out)
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
-    order = Order(target, precision, max_wer_rise, plan, budget_minutes, dla, device)
+    order = Order(target, precision, max_wer_rise, plan, budget_minutes, frames, dla, device)
     job = start(model, order, Corpus(corpus) if corpus else None)
     if tar and (device or not job.elsewhere):
         raise BadInput("--tar packs a bundle, and an engine is made at once: leave it out")

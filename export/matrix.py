@@ -15,7 +15,7 @@ import numpy as np
 from devices import profile as profiles
 from devices.profile import Resolved
 from export.backends.base import backend
-from export.check import Verdict, check
+from export.check import check
 from export.engine import read_exported, request_for
 from export.parity import plausible_clip
 from export.precision import Int8Plan
@@ -155,7 +155,8 @@ class Matrix:
             except Exception as error:  # the matrix tells of it and goes on
                 name, why = FAILED, f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
-            why = _reasons(verdict)
+            more = len(verdict.refusals) - 1
+            why = f"{verdict.refusals[0].rule}: {verdict.reason}{f' (+{more} more)' if more else ''}"
         return Row(
             network.name, network.weights, target.profile.name, target.software.name, dialect.name, precision,
             name, lowerings, why, built, not_built, layers,
@@ -215,13 +216,6 @@ def _built(network: Network, cut: Cut, target: Resolved, precision: str) -> tupl
             if not np.isfinite(found).all():
                 raise ArithmeticError(f"values that are not finite at {frames} frames")
         return f"{said}, ran at {', '.join(map(str, READ_AT))} frames", "", {}
-
-
-def _reasons(verdict: Verdict) -> str:
-    first = verdict.refusals[0]
-    where = f"{first.node} ({first.op}): " if first.node else ""
-    more = f" (+{len(verdict.refusals) - 1} more)" if len(verdict.refusals) > 1 else ""
-    return f"{first.rule}: {where}{first.says}{'; would fit: ' + first.remedy if first.remedy else ''}{more}"
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

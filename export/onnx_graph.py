@@ -272,6 +272,21 @@ def _write_metadata(model: ModelProto, contract: Contract, report: ExportReport)
         entry.key, entry.value = key, text
 
 
+def with_contract(model: ModelProto, contract: Contract) -> ModelProto:
+    """`model` with `contract` in its metadata, in place of any other: itself where it has it, else a copy."""
+    from onnx import ModelProto
+
+    text = contract.to_json()
+    if [item.value for item in model.metadata_props if item.key == METADATA_KEY] == [text]:
+        return model
+    copy = ModelProto.FromString(model.SerializeToString())
+    others = [item for item in copy.metadata_props if item.key != METADATA_KEY]
+    del copy.metadata_props[:]
+    copy.metadata_props.extend(others)
+    copy.metadata_props.add(key=METADATA_KEY, value=text)
+    return copy
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions, `unknown` where a package is not installed as one."""
     found = {}

@@ -14,7 +14,7 @@ from devices import dialect as dialects
 from devices.dialect import Dialect
 from devices.profile import Resolved
 from export.calibration import choose_clips, extremes, fingerprint
-from export.check import Verdict, check
+from export.check import Verdict, check, typing_of
 from export.graph import GraphView
 from export.lowering import lower, prove
 from export.precision import Int8Plan, PrecisionPlan, audit, make_precision, write
@@ -79,15 +79,15 @@ def around_int8(target: Resolved) -> str:
     return "fp16" if dialect_of(target).runtime in TENSORRT and "fp16" in precisions_of(target) else "fp32"
 
 
-def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: str, dla: bool = False) -> Lowering:
+def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: str) -> Lowering:
     """`model` as the target's dialect reads it, shown to compute the same. `precision` auto: any that the target has.
 
     Raises `Refused` naming node and rule where no lowering makes it fit or the target has not this precision, or not
-    on its deep learning accelerator (`dla`), `CriterionFailed` where what was lowered computes something else.
+    on its deep learning accelerator, `CriterionFailed` where what was lowered computes something else.
     """
     dialect = dialect_of(target)
     asked = precisions_of(target)[-1] if precision == AUTO else precision
-    _require(check(model, target.profile, dialect, asked, dla), f"'{contract.name}' in {precision}")
+    _require(check(model, target.profile, dialect, asked, target.dla), f"'{contract.name}' in {precision}")
     graph, changes = lower(model, dialect)
     if not changes:
         return Lowering(model, {})
@@ -110,11 +110,12 @@ class Calibration:
         self.rows: Sequence[ClipRow] = choose_clips(corpus.split(TRAIN), plan.clips, plan.seed)
 
     def inputs(self) -> Iterator[np.ndarray]:
-        """The clips as network inputs (1,T',...) float32."""
+        """The clips, or the windows over them, as network inputs (1,T',...) float32."""
         rgb = isinstance(self._contract.input, RgbInput)
         for row in self.rows:
             clip = self._corpus.load(row, frames=rgb, keypoints=not rgb)
-            yield prepare(self._contract, clip.frames, clip.keypoints)
+            windows = prepare(self._contract, clip.frames, clip.keypoints)
+            yield from (windows[i : i + 1] for i in range(len(windows)))
 
     def described(self) -> dict[str, Any]:
         """For a manifest."""
@@ -155,8 +156,8 @@ def in_precision(
 
 
 def by_flags(target: Resolved) -> bool:
-    """Whether flags, not types in the graph, say what computes in FP16: TensorRT before 10."""
-    return dialect_of(target).typing == "weak"
+    """Whether flags, not types in the graph, say what computes in FP16: TensorRT before 10, and its DLA before 11."""
+    return typing_of(dialect_of(target), target.dla) == "weak"
 
 
 def carried(graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dict[str, Any]) -> Cut:
@@ -186,11 +187,9 @@ def carried(graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dic
 def _require(verdict: Verdict, what: str) -> None:
     if verdict.fits:
         return
-    first, more = verdict.refusals[0], len(verdict.refusals) - 1
-    where = f"node {first.node} ({first.op}): " if first.node else ""
+    more = len(verdict.refusals) - 1
     others = f" ({more} more: signedge check)" if more else ""
-    helps = f"; would fit: {first.remedy}" if first.remedy else ""
-    raise Refused(f"{what} does not fit {verdict.target} ({verdict.dialect}): {where}{first.says}{helps}{others}")
+    raise Refused(f"{what} does not fit {verdict.target} ({verdict.dialect}): {verdict.reason}{others}")
 
 
 def audited(graph: ModelProto, quantised: ModelProto, inputs: Iterable[np.ndarray]) -> None:

@@ -56,7 +56,7 @@ class ModelInfo(Sized):
         ("lookahead", c_int32),
         ("chunk", c_uint32),
         ("shift", c_uint32),
-        ("reserved", c_uint32),
+        ("frames", c_uint32),
         ("fps", c_double),
     ]
 

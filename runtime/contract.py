@@ -38,15 +38,19 @@ class Padding:
 
     `left` copies of the first frame, then copies of the last until the count without edges is a multiple of
     `multiple`, then `right` more. Convolutions without padding then give exactly ceil(T / multiple) outputs.
+
+    With `frames`, the network takes one length only: copies of the last frame go on until there are so many, and
+    the outputs beyond the clip's own are dropped. Longer clips are read through windows (runtime/windows.py).
     """
 
     left: int = 0
     right: int = 0
     multiple: int = FRAME_STRIDE
+    frames: int = 0  # 0: any length
 
     def total(self, frames: int) -> int:
-        """Padded length T' for a clip of `frames` frames."""
-        return self.left + -(-frames // self.multiple) * self.multiple + self.right
+        """Padded length T' for a clip (or window) of `frames` frames."""
+        return self.left + (self.frames or -(-frames // self.multiple) * self.multiple) + self.right
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ class Contract:
 
     `frame_stride` frames make one output step. `lookahead` is the number of future frames an output step depends on
     (-1: the whole clip). A stream is read through a window of `chunk` frames that moves on by `shift` frames (0: not
-    said). `fps` is the frame rate it was trained at. `glosses[0]` is the blank. `sources` maps what it was made from
-    (corpus, checkpoint, recipe) to hashes. A field of another type raises `TypeError`, another value `BadInput`.
+    said; `chunk` is `padding.frames` where the network takes one length only). `fps` is the frame rate it was trained
+    at. `glosses[0]` is the blank. `sources` maps what it was made from (corpus, checkpoint, recipe) to hashes. A field
+    of another type raises `TypeError`, another value `BadInput`.
     """
 
     name: str
@@ -128,6 +133,13 @@ class Contract:
         _check_whole(where, "padding.left", self.padding.left, 0, MOST_FRAMES)
         _check_whole(where, "padding.right", self.padding.right, 0, MOST_FRAMES)
         _check_whole(where, "padding.multiple", self.padding.multiple, 1, MOST_FRAMES)
+        _check_whole(where, "padding.frames", self.padding.frames, 0, MOST_FRAMES)
+        one = self.padding.frames
+        if one and (one % self.frame_stride or one % self.padding.multiple or one != self.chunk):
+            raise BadInput(
+                f"{where}: padding.frames ({one}) must be a multiple of frame_stride ({self.frame_stride}) and of "
+                f"padding.multiple ({self.padding.multiple}), and equal to chunk ({self.chunk})"
+            )
         for name, value in self.sources.items():
             if not isinstance(value, str):
                 raise TypeError(f"source {reprlib.repr(name)} must be a text, not {reprlib.repr(value)}")
@@ -142,9 +154,19 @@ class Contract:
         """Number of output steps N for a clip of `frames` frames."""
         return -(-frames // self.frame_stride)
 
+    def steps_run(self, frames: int) -> int:
+        """Steps that the network gives for such a clip or window: more than N where it takes one length only."""
+        return self.steps(self.padding.frames or frames)
+
     def to_json(self) -> str:
-        """Canonical JSON: the same contract always gives the same text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """Canonical JSON: the same contract always gives the same text.
+
+        Where any length will do, nothing is said of it: readers that know only such contracts read it, too.
+        """
+        raw = dataclasses.asdict(self)
+        if not self.padding.frames:
+            del raw["padding"]["frames"]
+        return json.dumps(raw, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Contract:

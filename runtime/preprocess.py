@@ -8,6 +8,7 @@ import numpy as np
 
 from runtime.contract import Contract, KeypointInput, Padding, RgbInput
 from runtime.errors import BadInput
+from runtime.windows import windows
 
 
 def centre_square(height: int, width: int) -> Tuple[int, int, int]:
@@ -138,7 +139,12 @@ def chosen(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional
 
 
 def prepare(contract: Contract, frames: Optional[np.ndarray], keypoints: Optional[np.ndarray]) -> np.ndarray:
-    """A clip as the network's input (1,T',...) float32; takes from frames or keypoints what the contract asks for."""
+    """A clip as the network's input (W,T',...) float32; takes from frames or keypoints what the contract asks for.
+
+    W is 1, but for clips longer than the one length that some networks take: `runtime.windows.joined` makes one of
+    what is read in their windows.
+    """
     given = chosen(contract, frames, keypoints)
     features = (rgb_features if isinstance(contract.input, RgbInput) else keypoint_features)(given, contract.input)
-    return pad_clip(features, contract.padding)[None]
+    parts = [pad_clip(features[begin:end], contract.padding) for begin, end in windows(contract, len(features))]
+    return parts[0][None] if len(parts) == 1 else np.stack(parts)

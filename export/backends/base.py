@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from devices.host import detect
-from runtime.contract import METADATA_KEY, Contract
-from runtime.engine import ENGINE_FILE, Engine
+from runtime.contract import Contract
+from runtime.engine import Engine
 from runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -103,15 +102,8 @@ def installed(package: str) -> dict[str, str]:
         return {}
 
 
-def write_graph(graph: ModelProto, contract: Contract, folder: Path) -> None:
-    """Write `engine.onnx`, with the contract in its metadata. Equal graphs give equal bytes."""
-    from onnx import ModelProto, StringStringEntryProto
+def write_graph(graph: ModelProto, contract: Contract, path: Path) -> None:
+    """Write a graph with its contract in the metadata. Equal graphs give equal bytes."""
+    from export.onnx_graph import with_contract
 
-    text, kept = contract.to_json(), [item for item in graph.metadata_props if item.key == METADATA_KEY]
-    if [item.value for item in kept] != [text]:
-        graph = ModelProto.FromString(graph.SerializeToString())
-        others: Sequence[StringStringEntryProto] = [item for item in graph.metadata_props if item.key != METADATA_KEY]
-        entries = [*others, StringStringEntryProto(key=METADATA_KEY, value=text)]
-        del graph.metadata_props[:]
-        graph.metadata_props.extend(entries)
-    (folder / ENGINE_FILE).write_bytes(graph.SerializeToString(deterministic=True))
+    path.write_bytes(with_contract(graph, contract).SerializeToString(deterministic=True))

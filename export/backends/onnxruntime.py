@@ -32,7 +32,7 @@ class OnnxRuntime:
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
         """Write the graph with its contract; there is nothing to compile."""
-        write_graph(graph, contract, folder)
+        write_graph(graph, contract, folder / ENGINE_FILE)
         return Built((ENGINE_FILE,), installed("onnxruntime"))
 
     def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:

@@ -42,7 +42,7 @@ class OpenVino:
         self, graph: ModelProto, contract: Contract, folder: Path, request: BuildRequest | None = None
     ) -> Built:
         """Write the graph with its contract; OpenVINO compiles it when it loads it."""
-        write_graph(graph, contract, folder)
+        write_graph(graph, contract, folder / ENGINE_FILE)
         return Built((ENGINE_FILE,), installed("openvino"))
 
     def load(self, folder: Path, threads: int, request: BuildRequest | None = None) -> Engine:

@@ -161,8 +161,10 @@ def _cases(model: ModelProto, contract: Contract | None) -> list[tuple[int, int,
 
 
 def _plausible(view: GraphView, contract: Contract) -> list[tuple[int, int, dict[str, np.ndarray]]]:
-    several = not isinstance((view.shape(view.inputs[0]) or (1,))[0], int)
-    cases = [(frames, 1) for frames in parity.FRAMES] + [(parity.FRAMES[1], 3)] * several
+    several = not contract.padding.frames and not isinstance((view.shape(view.inputs[0]) or (1,))[0], int)
+    one = contract.padding.frames
+    lengths = dict.fromkeys(min(frames, one) if one else frames for frames in parity.FRAMES)  # longer: windows
+    cases = [(frames, 1) for frames in lengths] + [(parity.FRAMES[1], 3)] * several
     made = []
     for frames, clips in cases:
         x = np.concatenate([parity.plausible_clip(contract, frames, seed) for seed in range(clips)])

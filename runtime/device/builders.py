@@ -28,6 +28,7 @@ from runtime.trt.apart import build_apart
 from runtime.trt.build import BuildRequest, BuildResult
 from runtime.trt.compat import plan_facts
 from runtime.trt.module import load
+from runtime.windows import joined
 
 USUAL_LENGTH = 64  # frames, where no profile says
 DEVICE_RUNS = 100
@@ -52,12 +53,14 @@ class Built:
 
     def recognise(self, clip: np.ndarray) -> List[str]:
         """Frames or keypoints -> glosses; what is not finite wins no step, so that the WER tells."""
-        steps = self.contract.steps(len(clip))
-        found = self.log_probs(prepare(self.contract, clip, clip))
-        if found.shape != (1, steps, len(self.contract.glosses)):
-            shape = (1, steps, len(self.contract.glosses))
-            raise BadInput(f"the engine gives {found.shape} for {len(clip)} frames; its contract says {shape}")
-        return to_glosses(greedy(np.where(np.isnan(found), -np.inf, found)[0]), self.contract.glosses)
+        windows = prepare(self.contract, clip, clip)
+        shape = (1, self.contract.steps_run(len(clip)), len(self.contract.glosses))
+        read = [self.log_probs(windows[i : i + 1]) for i in range(len(windows))]
+        for found in read:
+            if found.shape != shape:
+                raise BadInput(f"the engine gives {found.shape} for {len(clip)} frames; its contract says {shape}")
+        log_probs = joined(self.contract, np.concatenate(read), len(clip))
+        return to_glosses(greedy(np.where(np.isnan(log_probs), -np.inf, log_probs)), self.contract.glosses)
 
     def timed(self, request: Dict[str, Any]) -> Dict[str, Any]:
         """A latency record at the first profile's usual length."""
@@ -129,7 +132,7 @@ def tensorrt(
     built = Built(
         through=f"{made.built_by} on {machine.gpu}",
         contract=contract,
-        log_probs=lambda x: trtexec.log_probs(machine.trtexec, made.plan, x, dla_core=request.dla_core),
+        log_probs=lambda x: trtexec.log_probs(machine.trtexec, made.plan, x, request),
         what="",
         engine_file=PLAN_FILE,
         files={PLAN_FILE: made.plan, CONTRACT_FILE: (bundle / bundles.CONTRACT).read_bytes()},

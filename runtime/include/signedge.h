@@ -96,15 +96,17 @@ typedef struct signedge_model_info {
     uint32_t frame_stride;  /* frames a step of the output */
     int32_t lookahead;      /* future frames that a step depends on; -1: all of the clip */
     uint32_t chunk, shift;  /* frames of the window and of its hop when streaming; 0: the engine does not say */
-    uint32_t reserved;
+    uint32_t frames;        /* the only number of frames that the network sees at once; 0: any */
     double fps;             /* frame rate that the network was trained at */
 } signedge_model_info;
 
 /* Open an engine folder (every file is checked against its hash) or a bare ONNX file with a contract. The file is read
  * whole: later changes on disk do not matter. A TensorRT plan is code, which runs with the rights of this process: one
  * that its manifest says is for another GPU or version is refused before it is read, but whose it is is not known here.
- * Open only plans that you trust; `signedge run` and the Python binding check their signatures. On failure *model is still a handle, good for signedge_model_message()
- * and signedge_model_destroy() only; it is NULL when there was no memory for it. */
+ * Open only plans that you trust; `signedge run` and the Python binding check their signatures. ONNX Runtime from 1.29
+ * on reports to Microsoft, over the network: this turns it off, but for the first report, of the process, which only
+ * ORT_DISABLE_TELEMETRY=1 in the environment, set by then, prevents. On failure *model is still a handle, good for
+ * signedge_model_message() and signedge_model_destroy() only; it is NULL when there was no memory for it. */
 SIGNEDGE_API signedge_status signedge_model_open(const char *path, const signedge_model_options *options,
                                                  signedge_model **model);
 SIGNEDGE_API void signedge_model_destroy(signedge_model *model);
@@ -216,7 +218,8 @@ enum {
 
 typedef struct signedge_stream_options {
     uint32_t struct_size;
-    uint32_t chunk;     /* frames of the window; 0: the engine's, or 256; SIGNEDGE_WHOLE_CLIP: one run at the end */
+    uint32_t chunk;     /* frames of the window; 0: the engine's, or 256; SIGNEDGE_WHOLE_CLIP: one run at the end, or, if
+                           the network sees one number of frames only, as few windows of it as the clip needs */
     uint32_t shift;     /* new frames a run; 0: the engine's, or 16; a multiple of frame_stride */
     uint32_t lookahead; /* frames after a step before it is settled; 0: the engine's, or half the window at most */
     uint32_t queue;     /* frames that may wait for a step beyond the next run's; 0: 4 shifts */

@@ -225,8 +225,17 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     const auto first = [](uint32_t a, uint32_t b, uint32_t c) { return a ? a : b ? b : c; };
     const uint32_t stride = contract.frame_stride;
     const auto whole_steps = [stride](uint32_t frames) { return (frames + stride - 1) / stride * stride; };
-    resolved.whole = given.chunk == SIGNEDGE_WHOLE_CLIP;
-    if (!resolved.whole) {
+    const uint32_t one = contract.padding.frames;
+    if (given.chunk == SIGNEDGE_WHOLE_CLIP) {
+        resolved.whole = one == 0;
+        resolved.patient = one != 0;
+        resolved.chunk = resolved.queue = one;
+        resolved.lookahead = contract.lookahead < 0 ? one / 4 / stride * stride
+                                                    : whole_steps(static_cast<uint32_t>(contract.lookahead));
+        const uint32_t room = one - std::min(one, resolved.lookahead);
+        const uint32_t between = room - std::min(room, resolved.lookahead);
+        resolved.shift = std::max(std::max(between, room / 2) / stride, 1u) * stride;
+    } else {
         if (std::max({given.chunk, given.shift, given.lookahead, given.queue}) > longest) {
             fail(SIGNEDGE_INVALID_ARGUMENT, "chunk, shift, lookahead and queue may be %u frames at most", longest);
         }
@@ -234,9 +243,13 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
         const bool promised = given.lookahead || contract.lookahead >= 0;
         const uint32_t promise = whole_steps(static_cast<uint32_t>(std::max(contract.lookahead, 0)));
         const uint32_t needed = given.lookahead ? given.lookahead : promise;
+        if (one && given.chunk > one) {
+            fail(SIGNEDGE_INVALID_ARGUMENT, "'%s' sees %u frames at once; the chunk may not be %u",
+                 contract.name.c_str(), one, given.chunk);
+        }
         resolved.chunk = first(given.chunk, contract.chunk, whole_steps(256));
         resolved.shift = first(given.shift, contract.shift, whole_steps(16));
-        if (!given.chunk) {
+        if (!given.chunk && !one) {
             resolved.chunk = std::max(resolved.chunk, needed + resolved.shift);
         }
         if (!given.shift) {
@@ -250,7 +263,7 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     if (given.when_full < SIGNEDGE_WHEN_FULL_BLOCK || given.when_full > SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
         fail(SIGNEDGE_INVALID_ARGUMENT, "when_full is %d, which is none of SIGNEDGE_WHEN_FULL_*", given.when_full);
     }
-    resolved.when_full = given.when_full;
+    resolved.when_full = resolved.patient ? int32_t{SIGNEDGE_WHEN_FULL_BLOCK} : given.when_full;
     resolved.resample = given.resample != 0;
     for (uint32_t i = 0; i < given.joints; i++) {
         need(given.joint_names, "joint_names");
@@ -332,6 +345,7 @@ signedge_status signedge_model_get_info(const signedge_model *model, signedge_mo
         values.lookahead = contract.lookahead;
         values.chunk = contract.chunk;
         values.shift = contract.shift;
+        values.frames = contract.padding.frames;
         values.fps = contract.fps;
         write_struct(values, info, "signedge_model_info");
     });

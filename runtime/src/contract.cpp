@@ -190,10 +190,21 @@ double read_fps(const Fields &fields) {
 }
 
 void read_padding(const Json &json, Padding &padding) {
-    const Fields fields(json, "the contract's padding", {"left", "right", "multiple"});
+    const Fields fields(json, "the contract's padding", {"left", "right", "multiple", "frames"});
     fields.read_whole("left", 0, most_frames, padding.left);
     fields.read_whole("right", 0, most_frames, padding.right);
     fields.read_whole("multiple", 1, most_frames, padding.multiple);
+    fields.read_whole("frames", 0, most_frames, padding.frames);
+}
+
+void check_one_length(const Contract &contract) {
+    const uint32_t one = contract.padding.frames;
+    if (one % contract.frame_stride || one % contract.padding.multiple || (one && one != contract.chunk)) {
+        fail(SIGNEDGE_BAD_FILE,
+             "the contract: padding.frames (%u) must be a multiple of frame_stride (%u) and of padding.multiple (%u), "
+             "and equal to chunk (%u)",
+             one, contract.frame_stride, contract.padding.multiple, contract.chunk);
+    }
 }
 
 void read_window(const Fields &fields, Contract &contract) {
@@ -248,6 +259,7 @@ Contract parse_contract(const std::string &text) {
     read_window(fields, contract);
     if (fields.has("padding")) {
         read_padding(fields.get("padding"), contract.padding);
+        check_one_length(contract);
     }
     if (fields.has("sources")) {
         check_sources(fields.get("sources"));

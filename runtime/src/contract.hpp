@@ -10,8 +10,11 @@ namespace signedge {
 
 struct Padding {
     uint32_t left = 0, right = 0, multiple = 4;
+    uint32_t frames = 0;  // the only length that the network takes; 0: any
     // Frames that the network sees of a clip of so many: edge frames are repeated (see runtime/contract.py).
-    uint64_t total(uint64_t frames) const { return left + (frames + multiple - 1) / multiple * multiple + right; }
+    uint64_t total(uint64_t clip) const {
+        return left + (frames ? frames : (clip + multiple - 1) / multiple * multiple) + right;
+    }
 };
 
 struct Contract {
@@ -32,6 +35,8 @@ struct Contract {
     Padding padding;
 
     uint64_t steps(uint64_t frames) const { return (frames + frame_stride - 1) / frame_stride; }
+    // Steps that the network gives for a clip of so many frames: beyond the clip's own where it takes one length only.
+    uint64_t steps_run(uint64_t clip) const { return steps(padding.frames ? padding.frames : clip); }
     // One prepared frame, float32: (3, height, width), or (joints, 5).
     std::vector<int64_t> frame_shape() const {
         return input == Input::rgb ? std::vector<int64_t>{3, height, width}

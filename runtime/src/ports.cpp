@@ -13,14 +13,17 @@ bool is_any_or(int64_t side, int64_t expected) { return side <= 0 || side == exp
 
 Ports::Ports(const EngineFile &engine)
     : path_(shown(engine.path, 400)), frame_shape_(engine.contract.frame_shape()),
+      frames_(engine.contract.padding.frames ? static_cast<int64_t>(engine.contract.padding.total(1)) : 0),
       classes_(static_cast<int64_t>(engine.contract.glosses.size())) {}
 
 void Ports::check(const Port &input, const Port &output) const {
     check_port("input", input, input_name);
     check_port("output", output, output_name);
-    if (input.sides.size() > 1 && (!is_any_or(input.sides[0], 1) || input.sides[1] > 0)) {
-        fail(SIGNEDGE_BAD_FILE, "%s is made for %lld clips of %lld frames (-1: any); needed: 1 or any, of any length",
-             path_.c_str(), static_cast<long long>(input.sides[0]), static_cast<long long>(input.sides[1]));
+    if (input.sides.size() > 1 && (!is_any_or(input.sides[0], 1) || !is_any_or(input.sides[1], frames_))) {
+        const std::string wanted = frames_ ? std::to_string(frames_) + " frames, padding included" : "any length";
+        fail(SIGNEDGE_BAD_FILE, "%s is made for %lld clips of %lld frames (-1: any); needed: 1 or any, of %s",
+             path_.c_str(), static_cast<long long>(input.sides[0]), static_cast<long long>(input.sides[1]),
+             wanted.c_str());
     }
     if (output.sides.size() != 3) {
         fail(SIGNEDGE_BAD_FILE, "%s: its output is not (batch, steps, classes)", path_.c_str());

@@ -47,6 +47,7 @@ private:
 
     std::string path_;
     std::vector<int64_t> frame_shape_;
+    int64_t frames_;  // of the input, where it takes one length; 0: any
     int64_t classes_;
 };
 

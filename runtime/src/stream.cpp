@@ -60,7 +60,8 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     const Contract &contract = model_->contract;
     frame_values_ = contract.frame_values();
     stride_ = contract.frame_stride;
-    margin_ = uint64_t{contract.padding.left} + contract.padding.right + contract.padding.multiple;
+    const uint64_t most_right = contract.padding.right + std::max(contract.padding.multiple, contract.padding.frames);
+    margin_ = contract.padding.left + most_right;
     if (!options_.whole) {
         if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
             fail(SIGNEDGE_INVALID_ARGUMENT,
@@ -85,7 +86,7 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     check_size(frames, steps);
     reserve(frames);
     times_.resize(options_.whole ? first_capacity : options_.chunk + queued + kept_times);
-    edge_.resize((contract.padding.right + contract.padding.multiple) * frame_values_);
+    edge_.resize(most_right * frame_values_);
     posteriors_.reserve(steps * classes_);
     output_.reserve(steps * classes_);
     final_.reserve(4 * steps);
@@ -217,7 +218,7 @@ void Stream::make_room(uint64_t frames) {
         }
         return;
     }
-    if (waiting() + frames > most_waiting() && waiting() >= options_.shift) {
+    if (waiting() + frames > most_waiting() && waiting() >= hop()) {
         if (options_.when_full == SIGNEDGE_WHEN_FULL_REFUSE) {
             fail(SIGNEDGE_QUEUE_FULL, "%llu frames wait already: step the stream first",
                  static_cast<unsigned long long>(waiting()));
@@ -277,13 +278,13 @@ void Stream::reset() {
 // --------------------------------------------------------------------------------------------------------- windows ---
 
 bool Stream::ready() const {
-    return finished_ ? !complete_ : !options_.whole && waiting() >= options_.shift;
+    return finished_ ? !complete_ : !options_.whole && waiting() >= hop();
 }
 
 Stream::Window Stream::next_window() const {
     Window window;
-    const bool to_the_end = finished_ && (options_.whole || frames_ <= options_.chunk || waiting() < options_.shift);
-    window.end = to_the_end ? frames_ : run_end_ + options_.shift;
+    const bool to_the_end = finished_ && (options_.whole || frames_ <= options_.chunk || waiting() < hop());
+    window.end = to_the_end ? frames_ : run_end_ + hop();
     window.begin = options_.whole || window.end <= options_.chunk ? 0 : round_up(window.end - options_.chunk, stride_);
     window.padded = model_->contract.padding.total(window.end - window.begin);
     return window;
@@ -361,7 +362,7 @@ uint32_t Stream::batch(const Window &window, uint32_t streams) {
 void Stream::run(Run &run, Stream *const *streams) {
     Stream &leader = *streams[0];
     const Window window = leader.next_window();
-    const uint64_t steps = leader.model_->contract.steps(window.end - window.begin);
+    const uint64_t steps = leader.model_->contract.steps_run(window.end - window.begin);
     if (run.count == 1) {
         leader.run_alone(window, steps, run.ns);
     } else {

@@ -1,6 +1,7 @@
 // A stream: frames in, windows of them through the network, glosses out.
 //
-// Whole clips: one run at the end. Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
+// Whole clips: one run at the end; for a network of one length, windows that move on as far as they can, the first of
+// them once it is full (runtime/windows.py says how far). Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
 // its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip
 // which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for
 // good, as the first run had it that saw `lookahead` frames behind it; later steps are decoded on trial after each run
@@ -24,6 +25,7 @@ namespace signedge {
 
 struct StreamOptions {  // resolved: no zero that means a default
     bool whole = false;
+    bool patient = false;  // nothing runs before the first window is full
     uint32_t chunk = 256, shift = 16, lookahead = 128, queue = 64;
     int32_t when_full = SIGNEDGE_WHEN_FULL_BLOCK;
     bool resample = false;
@@ -89,6 +91,7 @@ private:
     float *slot(uint64_t frame) { return buffer_.data() + (margin_ + frame - base_) * frame_values_; }
     float *raw_slot(uint64_t frame) { return raw_.data() + (frame - base_) * keypoints_->raw_values(); }
 
+    uint64_t hop() const { return options_.patient && run_end_ == 0 ? options_.chunk : options_.shift; }
     bool ready() const;
     Window next_window() const;
     static bool plan(Stream *const *streams, uint32_t count);

@@ -25,7 +25,8 @@ class BuildRequest:
     A version that lacks what is asked refuses; nothing asked for is left out in silence.
     """
 
-    profiles: Tuple[Mapping[str, int], ...]  # {"min","opt","max"}: frame counts T' of the padded input, one per bucket
+    # {"min","opt","max"}: frame counts T' of the padded input, one per bucket; none: the graph is of one length
+    profiles: Tuple[Mapping[str, int], ...]
     batch: int = 1  # clips at once
     workspace_mb: int = 0  # most scratch memory of a layer, MiB; 0: what the version takes itself
     strongly_typed: bool = True  # types come from the graph, where the version knows that; False: as the flags say
@@ -39,8 +40,6 @@ class BuildRequest:
     optimisation_level: Optional[int] = None  # 0 (quick build) to 5 (fast plan); None: the version's own
 
     def __post_init__(self) -> None:
-        if not self.profiles:
-            raise BadInput("a build needs one optimisation profile at least: {'min': , 'opt': , 'max': } frames")
         for profile in self.profiles:
             if set(profile) != {"min", "opt", "max"} or not 1 <= profile["min"] <= profile["opt"] <= profile["max"]:
                 raise BadInput(f"profile {dict(profile)} is not 1 <= min <= opt <= max frames")
@@ -363,6 +362,8 @@ def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest
     shape = tuple(tensor.shape)
     if len(shape) < 2 or any(size < 0 for size in shape[2:]):
         raise BadInput(f"input '{tensor.name}' has shape {shape}; only clips and frames, the first two, may be open")
+    if not request.profiles and -1 in shape:
+        raise BadInput(f"input '{tensor.name}' has shape {shape}: the request needs a profile for it")
     for bucket in request.profiles:
         shapes = [(request.batch, bucket[name], *shape[2:]) for name in ("min", "opt", "max")]
         if any(shape[axis] not in (-1, asked[axis]) for asked in shapes for axis in (0, 1)):

@@ -141,14 +141,16 @@ class Runner:
         return True
 
     def _prepare(self, context: Any, shape: Shape) -> None:
-        profile = self._profile(shape)
-        if context.active_optimization_profile != profile:
-            context.set_optimization_profile_async(profile, self._stream.handle)
-            self._stream.synchronise()
+        self._take(context, self._profile(shape))
         if not context.set_input_shape(self._source, shape):
             raise BadInput(f"the plan takes no input of shape {shape}")
         for name, address in self._addresses.items():
             context.set_tensor_address(name, address)
+
+    def _take(self, context: Any, profile: int) -> None:
+        if context.active_optimization_profile != profile:
+            context.set_optimization_profile_async(profile, self._stream.handle)
+            self._stream.synchronise()
 
     def _profile(self, shape: Shape) -> int:
         """The profile for an input: of those that hold it, the one with the smallest largest input."""
@@ -171,8 +173,7 @@ class Runner:
         """Memory for the largest input of any profile and the largest output: addresses stay, as graphs need."""
         largest = 0
         for number, (_, high) in enumerate(self._ranges):
-            self._shared.set_optimization_profile_async(number, self._stream.handle)
-            self._stream.synchronise()
+            self._take(self._shared, number)
             self._shared.set_input_shape(self._source, high)
             largest = max(largest, int(np.prod(tuple(self._shared.get_tensor_shape(self._target)), dtype=np.int64)))
         source = max(int(np.prod(high, dtype=np.int64)) for _, high in self._ranges)
@@ -198,6 +199,9 @@ def _names(trt: Any, engine: Any) -> Tuple[str, str]:
 
 
 def _ranges(engine: Any, source: str) -> List[Tuple[Shape, Shape]]:
-    """Smallest and largest shape of the input, of each profile."""
+    """Smallest and largest shape of the input, of each profile; of a graph of one length, that."""
+    fixed = tuple(engine.get_tensor_shape(source))
+    if -1 not in fixed:
+        return [(fixed, fixed)]
     shapes = [engine.get_tensor_profile_shape(source, number) for number in range(engine.num_optimization_profiles)]
     return [(tuple(found[0]), tuple(found[2])) for found in shapes]

@@ -84,7 +84,8 @@ def build_command(
 ) -> List[str]:  # fmt: skip
     """The command that builds `request`. `shape` is that of the input without clips and frames.
 
-    Before 9 trtexec makes one profile: it then spans all of the request's. `Refused` for what the version has not, but
+    Before 9 trtexec makes one profile: it then spans all of the request's. A graph of one length takes none, and no
+    shapes. `Refused` for what the version has not, but
     for nodes that it cannot pin: see `unpinned`.
     """
     label = f"trtexec {'.'.join(map(str, version))}"
@@ -151,31 +152,30 @@ def build(
 
 
 def run_command(
-    trtexec: Place, plan: Place, source: Place, target: Place, shape: Sequence[int], name: str,
-    dla_core: Optional[int] = None,
+    trtexec: Place, plan: Place, source: Place, target: Place, shape: Sequence[int], name: str, request: BuildRequest
 ) -> List[str]:  # fmt: skip
     """The command that runs a plan once on the input in file `source` and writes its outputs to `target` as JSON."""
     return [
-        str(trtexec), f"--loadEngine={plan}", f"--shapes={name}:{_by_x(shape)}", f"--loadInputs={name}:{source}",
+        str(trtexec), f"--loadEngine={plan}",
+        *([f"--shapes={name}:{_by_x(shape)}"] if request.profiles else []), f"--loadInputs={name}:{source}",
         f"--exportOutput={target}", "--iterations=1", "--warmUp=0", "--duration=0",
-        *([] if dla_core is None else [f"--useDLACore={dla_core}"]),
+        *([] if request.dla_core is None else [f"--useDLACore={request.dla_core}"]),
     ]  # fmt: skip
 
 
 def log_probs(
-    trtexec: Place, plan: bytes, x: np.ndarray, name: str = "input", output: str = "log_probs",
-    dla_core: Optional[int] = None,
-) -> np.ndarray:  # fmt: skip
+    trtexec: Place, plan: bytes, x: np.ndarray, request: BuildRequest, name: str = "input", output: str = "log_probs"
+) -> np.ndarray:
     """(B,T',...) float32 -> (B,N,K) float32 through trtexec, which loads the plan for each call and prints six digits.
 
-    Slow, and enough for the gate on a device without the Python module. `dla_core` is that of the plan's request.
+    Slow, and enough for the gate on a device without the Python module. `request`: what the plan was built by.
     """
     with tempfile.TemporaryDirectory(prefix="signedge-run-") as temporary:
         folder = Path(temporary)
         file, source, target = folder / "plan", folder / "input.bin", folder / "output.json"
         file.write_bytes(plan)
         source.write_bytes(np.ascontiguousarray(x, dtype="<f4").tobytes())
-        _ran(run_command(trtexec, file, source, target, x.shape, name, dla_core), target)
+        _ran(run_command(trtexec, file, source, target, x.shape, name, request), target)
         for entry in json.loads(target.read_text(encoding="utf-8")):
             if entry["name"] == output:
                 shape = [int(size) for size in entry["dimensions"].split("x")]
@@ -185,7 +185,7 @@ def log_probs(
 
 def _profiles(request: BuildRequest, shape: Sequence[int], name: str, several: bool) -> List[str]:
     buckets = [dict(bucket) for bucket in request.profiles]
-    if not several:
+    if buckets and not several:
         longest = max(buckets, key=lambda bucket: bucket["max"])
         buckets = [{**longest, "min": min(bucket["min"] for bucket in buckets)}]
     words = []

@@ -116,14 +116,20 @@ import numpy as np
 given = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 print("&&&& RUNNING TensorRT.trtexec [TensorRT v{number}] # " + " ".join(sys.argv))
 if "onnx" in given:
+    import onnx
+    opened = [dim.dim_param for dim in onnx.load(given["onnx"]).graph.input[0].type.tensor_type.shape.dim]
+    if not any(opened) and "minShapes" in given:
+        sys.exit("[E] Static model does not take explicit shapes")
     head = b"ftrt" + bytes(20) + bytes({version})
     Path(given["saveEngine"]).write_bytes(head + Path(given["onnx"]).read_bytes())
     Path(given["exportLayerInfo"]).write_text(json.dumps({{"Layers": ["convolution"], "Bindings": ["input"]}}))
 elif "loadEngine" in given:
     import onnxruntime
-    shape = [int(size) for size in given["shapes"].split(":")[1].split("x")]
-    x = np.fromfile(given["loadInputs"].split(":", 1)[1], "<f4").reshape(shape)
     session = onnxruntime.InferenceSession(Path(given["loadEngine"]).read_bytes()[28:])
+    shape = session.get_inputs()[0].shape
+    if "shapes" in given:
+        shape = [int(size) for size in given["shapes"].split(":")[1].split("x")]
+    x = np.fromfile(given["loadInputs"].split(":", 1)[1], "<f4").reshape(shape)
     (y,) = session.run(["log_probs"], {{"input": x}})
     entry = {{"name": "log_probs", "dimensions": "x".join(map(str, y.shape)), "values": y.ravel().tolist()}}
     Path(given["exportOutput"]).write_text(json.dumps([entry]))

@@ -59,7 +59,7 @@ def test_the_contract_is_written_into_a_graph_that_lost_it(exported: ExportRepor
     for kept in (list(graph.metadata_props), [item for item in graph.metadata_props if item.key != METADATA_KEY]):
         del graph.metadata_props[:]
         graph.metadata_props.extend(kept)
-        write_graph(graph, other, tmp_path)
+        write_graph(graph, other, tmp_path / ENGINE_FILE)
         told = metadata(onnx.load(tmp_path / ENGINE_FILE))
         assert Contract.from_json(told[METADATA_KEY]) == other
         assert len(told) == len(metadata(onnx.load(exported.path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from devices.schema import PRECISIONS
 from export.check import Verdict, check, summary
 from export.check_cli import LOWERING_KEY
 from export.graph import GraphView
+from export.length import with_length
 from export.lowering import lower, prove
 from export.onnx_graph import ExportReport, metadata, read_model
 from export.rules import graph_findings
@@ -158,14 +160,6 @@ def test_what_a_lowering_could_not_rewrite_is_told_with_the_reason() -> None:
         assert "written as" not in item.remedy and "rewritten in opset" not in item.remedy
 
 
-def test_a_graph_without_frames_has_no_engine_of_one_length() -> None:
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
-    made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    with pytest.raises(BadInput, match="an engine of 64 frames"):
-        check(model, profiles.load("a10"), dialects.load("tensorrt-8.6"), "fp32", frames=64)
-
-
 def test_unknown_precision_is_bad_input(exported: ExportReport) -> None:
     with pytest.raises(BadInput, match="fp32, fp16, int8"):
         check(read_model(exported.path), profiles.load("a10"), dialects.load("tensorrt-8.6"), "fp8")
@@ -174,7 +168,7 @@ def test_unknown_precision_is_bad_input(exported: ExportReport) -> None:
 def test_the_given_graph_is_not_changed(exported: ExportReport) -> None:
     model = read_model(exported.path)
     before = model.SerializeToString(deterministic=True)
-    check(model, profiles.load("jetson-nano"), dialects.load("tensorrt-8.2"), "fp16", frames=64)
+    check(model, profiles.load("jetson-nano"), dialects.load("tensorrt-8.2"), "fp16", dla=True)
     assert model.SerializeToString(deterministic=True) == before
 
 
@@ -186,11 +180,25 @@ def test_dla_takes_convolutions_of_one_length_in_fp16(network: Callable[[str], o
     open_length = check(model, xavier, trt, "fp16", dla=True)
     assert [item.rule for item in open_length.refusals] == ["dla-dynamic"]
     assert "--frames" in open_length.refusals[0].remedy
-    fixed = check(model, xavier, trt, "fp16", dla=True, frames=64)
+    one = with_length(model, 64)
+    fixed = check(one, xavier, trt, "fp16", dla=True)
     assert fixed.fits
+    told = {item.rule: item.says for item in fixed.notes}
+    assert "flag" in told["how-fp16"]
+    taken, every, parts = map(int, re.findall(r"\d+", told["dla-share"]))
+    assert every == len(one.graph.node) and taken >= 11 > parts > 1  # convolutions and what lies between two shifts
     on_gpu = {item.op for item in fixed.notes if item.rule == "dla-fallback"}
     assert "Conv" not in on_gpu and {"Reshape", "LogSoftmax"} <= on_gpu
-    assert {item.rule for item in check(model, xavier, trt, "int8", dla=True, frames=64).refusals} == {"dla-int8"}
+    assert {item.rule for item in check(one, xavier, trt, "int8", dla=True).refusals} == {"dla-int8"}
+
+
+def test_dla_of_10_takes_fp16_from_the_flag_and_that_of_11_from_the_graph(
+    network: Callable[[str], onnx.ModelProto],
+) -> None:
+    model, orin = with_length(network("lrinet"), 64), profiles.load("jetson-agx-orin-64gb")
+    for dialect, says in (("tensorrt-10.3", "flag"), ("tensorrt-11", "types of the graph")):
+        verdict = check(model, orin, dialects.load(dialect), "fp16", dla=True)
+        assert says in next(item.says for item in verdict.notes if item.rule == "how-fp16")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +211,7 @@ def test_dla_takes_convolutions_of_one_length_in_fp16(network: Callable[[str], o
 )
 def test_dla_that_is_not_there_or_not_driven(target: str, dialect: str, rule: str, exported: ExportReport) -> None:
     model = read_model(exported.path)
-    verdict = check(model, profiles.load(target), dialects.load(dialect), "fp16", dla=True, frames=64)
+    verdict = check(model, profiles.load(target), dialects.load(dialect), "fp16", dla=True)
     assert [item.rule for item in verdict.refusals] == [rule]
     assert "without --dla" in verdict.refusals[0].remedy
 

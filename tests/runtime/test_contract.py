@@ -40,7 +40,12 @@ CONTRACT = Contract(
 )
 
 
-@pytest.mark.parametrize("contract", [CONTRACT, replace(CONTRACT, input=POINTS), replace(CONTRACT, sources={})])
+ONE_LENGTH = replace(CONTRACT, padding=Padding(6, 6, 4, 64))
+
+
+@pytest.mark.parametrize(
+    "contract", [CONTRACT, replace(CONTRACT, input=POINTS), replace(CONTRACT, sources={}), ONE_LENGTH]
+)
 def test_round_trip(contract: Contract) -> None:
     text = contract.to_json()
     assert Contract.from_json(text) == contract
@@ -82,6 +87,9 @@ def test_defaults_may_be_left_out() -> None:
         ({"chunk": 16, "shift": 20}, "shift at most chunk"),
         ({"chunk": 0}, "shift at most chunk"),
         ({"chunk": -4}, "chunk is -4; it must be from 0"),
+        ({"padding": Padding(6, 6, 4, 60)}, r"padding.frames \(60\) must be .* equal to chunk \(64\)"),
+        ({"padding": Padding(6, 6, 24, 64)}, "multiple of frame_stride"),
+        ({"padding": Padding(6, 6, 4, -4)}, "padding.frames is -4; it must be from 0"),
     ],
 )
 def test_what_no_model_can_keep_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -132,6 +140,17 @@ def test_padded_lengths(padding: Padding) -> None:
     for frames in range(1, 40):
         inner = padding.total(frames) - padding.left - padding.right
         assert inner % padding.multiple == 0 and 0 <= inner - frames < padding.multiple
+
+
+def test_a_network_of_one_length_pads_up_to_it_and_gives_more_steps() -> None:
+    assert {ONE_LENGTH.padding.total(frames) for frames in (1, 30, 64)} == {76}
+    assert (ONE_LENGTH.steps(30), ONE_LENGTH.steps_run(30)) == (8, 16)
+    assert (CONTRACT.steps(30), CONTRACT.steps_run(30)) == (8, 8)
+
+
+def test_readers_that_know_no_single_length_read_contracts_of_any() -> None:
+    assert "frames" not in json.loads(CONTRACT.to_json())["padding"]
+    assert json.loads(ONE_LENGTH.to_json())["padding"]["frames"] == 64
 
 
 def test_steps_are_what_two_unpadded_convolutions_with_pooling_leave() -> None:

@@ -69,6 +69,7 @@ GOOD = {
     "no escapes": json.dumps(json.loads(rgb(glosses=[BLANK, "\U0001f91f", "\u20ac"])), ensure_ascii=False),
     "most frames": rgb(lookahead=MOST_FRAMES, chunk=MOST_FRAMES, shift=MOST_FRAMES),
     "most padding": rgb(padding={"left": MOST_FRAMES, "right": MOST_FRAMES, "multiple": MOST_FRAMES}),
+    "one length": rgb(chunk=48, padding={"left": 2, "multiple": 12, "frames": 48}),
     "most pixels": rgb(input={**RGB, "height": MOST_PIXELS, "width": MOST_PIXELS}),
     "longest step": rgb(frame_stride=MOST_FRAMES_A_STEP),
     "highest rate": rgb(fps=MOST_FRAMES_A_SECOND),
@@ -144,6 +145,10 @@ BAD = {
     "unknown field": rgb(colour="red"),
     "unknown field of input": rgb(input={**RGB, "depth": 3}),
     "unknown field of padding": rgb(padding={"top": 3}),
+    "one length that is no window": rgb(chunk=48, padding={"frames": 52}),
+    "one length without a window": rgb(padding={"frames": 48}),
+    "one length that the padding cannot give": rgb(chunk=48, padding={"multiple": 36, "frames": 48}),
+    "one length of half a step": rgb(frame_stride=3, chunk=48, padding={"multiple": 5, "frames": 48}),
     "field of keypoints": rgb(input={**RGB, "layout": ["a"]}),
     "field of frames": keypoints(height=8),
     **{f"without {name}": without(rgb(), name) for name in ("name", "input", "glosses", "fps")},
@@ -200,6 +205,7 @@ BAD = {
             "left": (-1, MOST_FRAMES + 1, 1.0, "1", True, None),
             "right": (-1, MOST_FRAMES + 1, 2**40),
             "multiple": (0, -4, MOST_FRAMES + 1),
+            "frames": (-4, MOST_FRAMES + 1, 4.0, "4", True, None),
         }.items()
         for value in values
     },

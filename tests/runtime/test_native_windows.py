@@ -10,12 +10,15 @@ import torch
 from streaming import play, push
 
 from distill.models import build
-from export.onnx_graph import export_onnx
-from runtime.binding import Model, step_together
-from runtime.contract import BLANK, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
+from export.length import of_one_length
+from export.onnx_graph import export_onnx, metadata, read_model
+from runtime.binding import WHOLE_CLIP, Model, step_together
+from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
 from runtime.decode import greedy
 from runtime.engine import Engine
-from runtime.preprocess import keypoint_features, pad_clip, prepare
+from runtime.errors import BadInput
+from runtime.preprocess import keypoint_features, pad_clip, prepare, rgb_features
+from runtime.windows import joined
 
 pytestmark = pytest.mark.usefixtures("library_in_use")
 
@@ -77,11 +80,7 @@ def windowed(engine: Engine, video: np.ndarray, chunk: int, shift: int, lookahea
     """The rule of a stream's windows: a step is settled by the first run that saw `lookahead` frames after it."""
     contract = engine.contract
     stride = contract.frame_stride
-    prepared = (
-        keypoint_features(video, contract.input)
-        if contract.modality == "keypoints"
-        else prepare(contract, video, None)[0][contract.padding.left :][: len(video)]
-    )
+    prepared = (keypoint_features if contract.modality == "keypoints" else rgb_features)(video, contract.input)
     settled: list[np.ndarray] = []
     seen: dict[int, np.ndarray] = {}
     last = 0
@@ -136,3 +135,72 @@ def test_a_batch_gives_what_single_streams_give(model: Model, engine: Engine) ->
         stream.finish()
     step_together(streams)
     assert [[gloss.text for gloss in stream.poll()] for stream in streams] == alone
+
+
+# Networks of one length.
+
+
+@pytest.fixture(scope="module", params=[48, 96])
+def one_length(request: pytest.FixtureRequest, onnx_file: Path) -> Path:
+    """The same network for clips of so many frames."""
+    source = read_model(onnx_file)
+    agreed = Contract.from_json(metadata(source)[METADATA_KEY])
+    graph, _, difference = of_one_length(source, agreed, request.param)
+    assert difference < 1e-4
+    path = onnx_file.with_name(f"{onnx_file.stem}-{request.param}.onnx")
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+def test_clips_of_any_length_are_read_as_the_rule_says(one_length: Path) -> None:
+    model, engine = Model(one_length, threads=1), Engine.from_onnx(one_length, threads=1)
+    padding = engine.contract.padding
+    assert model.info.frames == padding.frames == model.info.chunk
+    for frames in (1, 7, padding.frames - 1, padding.frames, padding.frames + 1, 131, 200):
+        video = clip(engine.contract, frames, frames)
+        x = prepare(engine.contract, video, video)
+        log_probs = joined(engine.contract, engine.log_probs(x), frames)
+        expected = [engine.contract.glosses[label] for label in greedy(log_probs)]
+        assert frames < 96 or len(expected) > 3, "a test of nothing"
+        assert model.recognise(video, video) == expected
+        stream = model.stream(chunk=WHOLE_CLIP)
+        assert play(stream, video) == expected
+        statistics = stream.statistics()
+        assert (statistics["runs"], statistics["chunk"]) == (len(x), padding.frames), "no window is run twice"
+
+
+def test_a_stream_through_one_length_follows_the_rule_of_all_streams(one_length: Path) -> None:
+    model, engine = Model(one_length, threads=1), Engine.from_onnx(one_length, threads=1)
+    one = engine.contract.padding.frames
+    for chunk, shift, lookahead in ((one, 8, 16), (one // 2, 8, 8)):
+        for frames in (20, one + 3, 150):
+            video = clip(engine.contract, frames, frames)
+            found = play(model.stream(chunk=chunk, shift=shift, lookahead=lookahead), video)
+            assert found == windowed(engine, video, chunk, shift, lookahead)
+    with pytest.raises(BadInput, match=f"sees {one} frames at once; the chunk may not be {one + 4}"):
+        model.stream(chunk=one + 4)
+    assert play(model.stream(), clip(engine.contract, 150, 1)), "what the caller leaves open fits"
+
+
+def test_a_network_of_one_length_equals_that_of_any_where_the_window_covers_what_it_looks_at(
+    one_length: Path, engine: Engine
+) -> None:
+    """At the length itself nothing is added: the same clip gives the same."""
+    fixed = Engine.from_onnx(one_length, threads=1)
+    frames = fixed.contract.padding.frames
+    video = clip(engine.contract, frames, 5)
+    x = prepare(engine.contract, video, video)
+    np.testing.assert_allclose(fixed.log_probs(x), engine.log_probs(x), atol=1e-4)
+
+
+def test_streams_of_one_length_together_are_as_alone(one_length: Path) -> None:
+    model = Model(one_length, threads=1)
+    contract = Contract.from_json(model.contract)
+    videos = [clip(contract, frames, frames) for frames in (30, 30, 77, 140)]
+    streams = [model.stream(chunk=WHOLE_CLIP) for _ in videos]
+    for stream, video in zip(streams, videos, strict=True):
+        push(stream, video)
+        stream.finish()
+    step_together(streams)
+    for stream, video in zip(streams, videos, strict=True):
+        assert [gloss.text for gloss in stream.poll()] == model.recognise(video, video)

@@ -70,6 +70,16 @@ def test_every_bucket_gets_its_profile() -> None:
     assert len(result.layers) == 2 * len(build().layers)
 
 
+def test_a_graph_of_one_length_needs_no_profile() -> None:
+    made = graph("fp16")
+    for end in (*made.graph.input, *made.graph.output):
+        end.type.tensor_type.shape.dim[1].dim_value = 64
+    request = dataclasses.replace(ONE, profiles=())
+    assert summary(build_apart("tensorrt_rtx", made.SerializeToString(), request).layers)["products"] == {"fp16": 2}
+    with pytest.raises(BadInput, match=rf"'input' has shape \(1, -1, {CHANNELS}\): the request needs a profile"):
+        build(profiles=())
+
+
 def test_a_graph_that_cannot_be_read_names_node_operator_and_reason() -> None:
     with pytest.raises(BadInput, match=r"node 'last' \(Det\)") as caught:
         build_plan(rtx, graph(op="Det").SerializeToString(), ONE)
@@ -159,7 +169,6 @@ def test_a_request_survives_json() -> None:
 @pytest.mark.parametrize(
     "plain",
     [
-        {"profiles": []},
         {"profiles": [{"min": 9, "opt": 8, "max": 10}]},
         {"profiles": [{"min": 8, "max": 10}]},
         {"profiles": list(BUCKETS), "batch": 0},

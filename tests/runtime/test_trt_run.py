@@ -108,8 +108,8 @@ class Engine:
 
     num_io_tensors, num_optimization_profiles = 2, len(RANGES)
 
-    def __init__(self, dtype: str = "float") -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: str = "float", one: int = -1) -> None:
+        self.dtype, self.one = dtype, one
         self.runs: list[tuple[Context, int]] = []
 
     def get_tensor_name(self, number: int) -> str:
@@ -121,7 +121,11 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> str:
         return self.dtype
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (1, self.one, 2)
+
     def get_tensor_profile_shape(self, name: str, profile: int) -> Any:
+        assert self.one < 0, "a network of one length has no profiles to ask for"
         return RANGES[profile]
 
     def create_execution_context(self) -> Context:
@@ -171,6 +175,14 @@ def test_an_input_of_any_length_runs_under_the_profile_that_holds_it(device: cty
             x = clip(frames)
             np.testing.assert_array_equal(runner.log_probs(x), expected(x))
     assert [profile for _, profile in engine.runs] == [0, 0, 1, 1, 0]
+
+
+def test_a_plan_of_one_length_runs_that_alone(device: ctypes.CDLL) -> None:
+    with Runner(PLAN, tensorrt(Engine(one=16))) as runner:
+        for _ in range(3):
+            np.testing.assert_array_equal(runner.log_probs(clip(16)), expected(clip(16)))
+        with pytest.raises(BadInput, match=r"\(1, 16, 2\) to \(1, 16, 2\)"):
+            runner.log_probs(clip(20))
 
 
 def test_a_repeated_shape_becomes_a_graph_in_a_context_of_its_own(device: ctypes.CDLL) -> None:

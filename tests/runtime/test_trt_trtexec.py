@@ -145,9 +145,9 @@ values = [2 * value for value in struct.unpack('<%df' % (len(data) // 4), data)]
 Path(options['exportOutput']).write_text(json.dumps([{'name': 'log_probs', 'dimensions': shape, 'values': values}]))
 """)  # fmt: skip
     x = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
-    np.testing.assert_array_equal(trtexec.log_probs(program, b"plan", x), 2 * x)
+    np.testing.assert_array_equal(trtexec.log_probs(program, b"plan", x, BuildRequest(BUCKETS)), 2 * x)
     with pytest.raises(BadInput, match="no output 'scores'"):
-        trtexec.log_probs(program, b"plan", x, output="scores")
+        trtexec.log_probs(program, b"plan", x, BuildRequest(BUCKETS), output="scores")
 
 
 @pytest.mark.parametrize(("said", "version"), [("v8201", (8, 2, 1)), ("v8503", (8, 5, 3)), ("v101602", (10, 16, 2))])
@@ -173,5 +173,13 @@ def test_a_machine_without_trtexec_is_told_so(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_plan_of_dla_runs_on_the_core_that_is_named() -> None:
     run = trtexec.run_command
-    assert "--useDLACore=1" in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", 1)
-    assert not [word for word in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input") if "DLA" in word]
+    plain, dla = BuildRequest(BUCKETS), BuildRequest(BUCKETS, dla_core=1)
+    assert "--useDLACore=1" in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", dla)
+    assert not [word for word in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", plain) if "DLA" in word]
+
+
+def test_a_network_of_one_length_is_given_no_shapes() -> None:
+    """trtexec ends where it is given shapes for a network that leaves none open."""
+    made = command((8, 5, 3), profiles=()) + command((10, 3, 0), profiles=())
+    run = trtexec.run_command("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", BuildRequest(()))
+    assert not [word for word in [*made, *run] if "hapes" in word or "--profile=" in word]

@@ -18,7 +18,7 @@ const Gloss = koffi.struct('signedge_gloss', {
 const Info = koffi.struct('signedge_model_info', {
     struct_size: 'uint32_t', input: 'int32_t', width: 'uint32_t', height: 'uint32_t', joints: 'uint32_t',
     classes: 'uint32_t', frame_stride: 'uint32_t', lookahead: 'int32_t', chunk: 'uint32_t', shift: 'uint32_t',
-    reserved: 'uint32_t', fps: 'double',
+    frames: 'uint32_t', fps: 'double',
 });
 // A struct says how much of it there is: what this example leaves to its default is left out at the end.
 const StreamOptions = koffi.struct('signedge_stream_options', {

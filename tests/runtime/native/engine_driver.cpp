@@ -48,7 +48,8 @@ std::string described(const Contract &contract) {
         << ", \"fps\": " << contract.fps << ", \"frame_stride\": " << contract.frame_stride
         << ", \"lookahead\": " << contract.lookahead << ", \"chunk\": " << contract.chunk
         << ", \"shift\": " << contract.shift << ", \"padding\": {\"left\": " << contract.padding.left
-        << ", \"right\": " << contract.padding.right << ", \"multiple\": " << contract.padding.multiple << "}"
+        << ", \"right\": " << contract.padding.right << ", \"multiple\": " << contract.padding.multiple
+        << ", \"frames\": " << contract.padding.frames << "}"
         << ", \"input\": ";
     if (contract.input == Contract::Input::rgb) {
         out << "{\"kind\": \"rgb\", \"height\": " << contract.height << ", \"width\": " << contract.width << "}";
