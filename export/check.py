@@ -156,7 +156,9 @@ def typing_of(dialect: Dialect, dla: bool) -> str:
 
 
 def _typing(dialect: Dialect, precision: str, dla: bool) -> Finding:
-    if precision == "int8":
+    if precision == "int8" and dla and typing_of(dialect, dla) == "weak":
+        how = "ranges of tensors that stand beside the graph, and the builder's flag: its DLA reads no Q/DQ"
+    elif precision == "int8":
         how = f"Q/DQ nodes in the graph ({dialect.qdq.says})"
     elif typing_of(dialect, dla) == "weak":
         how = "the builder's flag; what must stay FP32 is held there layer by layer"

@@ -57,6 +57,8 @@ class Order:
             raise BadInput(f"no precision '{self.precision}'; there are: {', '.join(PRECISIONS)}")
         if not 0 <= self.max_wer_rise < 100:
             raise BadInput(f"--max-wer-rise is in WER points, 0 or more; {self.max_wer_rise} makes no sense")
+        if self.dla and self.precision == AUTO:
+            raise Refused("auto chooses by time, and of DLA no times are known: --precision fp16 or int8")
         if not 0 < self.minutes < 10_000:
             raise BadInput(f"--budget-minutes is the time that a search may take; {self.minutes} makes no sense")
 

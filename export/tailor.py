@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from devices import dialect as dialects
 from devices.dialect import Dialect
 from devices.profile import Resolved
-from export.calibration import choose_clips, extremes, fingerprint
+from export.calibration import Range, choose_clips, extremes, fingerprint
 from export.check import Verdict, check, typing_of
 from export.graph import GraphView
 from export.lowering import lower, prove
@@ -141,7 +141,7 @@ def in_precision(
         return Cut(graph, graph)
     if calibration is None:
         raise BadInput(f"{precision} needs clips of a corpus to calibrate on")
-    rest = around_int8(target)
+    rest, ranges = around_int8(target), dict[str, float]()
     made = make_precision(
         graph, precision, calibration.inputs(), flavour_of(target), plan, "fp32" if by_flags(target) else rest
     )
@@ -150,9 +150,22 @@ def in_precision(
         audited(graph, made.model, calibration.inputs())
         if by_flags(target) and rest == "fp16":
             view = GraphView(graph)
-            chosen = with_halves(view, chosen, extremes(graph, float_tensors(view), calibration.inputs()))
+            seen = extremes(graph, float_tensors(view), calibration.inputs())
+            ranges = around(view, chosen, seen) if target.dla else {}
+            chosen = with_halves(view, chosen, seen)
     facts = {"plan": dataclasses.asdict(plan), "calibration": calibration.described(), **told_of(chosen)}
-    return carried(graph, chosen, target, {**facts, "precision_report": made.report})
+    return carried(graph, chosen, target, {**facts, "precision_report": made.report}, ranges)
+
+
+def around(view: GraphView, plan: PrecisionPlan, seen: Mapping[str, Range]) -> dict[str, float]:
+    """Largest absolute value of every tensor that a node of eight bits reads or makes, for builders without Q/DQ.
+
+    The plan's range where it has one, else what was seen: such a builder wants ranges at both ends of a node.
+    """
+    nodes = [node for node in view.graph.node if plan.of(node.name) == "int8"]
+    names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in seen)
+    largest = {name: max(-low, high) for name in names for low, high in [plan.ranges.get(name, seen[name])]}
+    return {name: value for name, value in largest.items() if value > 0}
 
 
 def by_flags(target: Resolved) -> bool:
@@ -160,9 +173,13 @@ def by_flags(target: Resolved) -> bool:
     return typing_of(dialect_of(target), target.dla) == "weak"
 
 
-def carried(graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dict[str, Any]) -> Cut:
+def carried(
+    graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dict[str, Any],
+    ranges: Mapping[str, float] | None = None,
+) -> Cut:  # fmt: skip
     """`graph` with `plan` in it, as the target's dialect takes it: flags name the nodes that they must leave in FP32.
 
+    With `ranges` (see `around`) eight bits are told beside the graph, too, which then has no Q/DQ.
     Raises `Refused` where what was written no longer fits: what a writer adds must be read, too.
     """
     flavour = flavour_of(target)
@@ -173,11 +190,13 @@ def carried(graph: ModelProto, plan: PrecisionPlan, target: Resolved, facts: dic
         shipped = complete = write(graph, plan, flavour)
     else:
         eight = {node: kind for node, kind in plan.assignment.items() if kind == "int8"}
-        shipped = write(graph, dataclasses.replace(plan, assignment=eight), flavour) if eight else graph
+        quantised = write(graph, dataclasses.replace(plan, assignment=eight), flavour) if eight else graph
+        shipped = graph if ranges else quantised
         halves = {node: kind for node, kind in plan.assignment.items() if kind == "fp16"}
-        complete = write(shipped, dataclasses.replace(plan, assignment=halves), flavour) if halves else shipped
+        complete = write(quantised, dataclasses.replace(plan, assignment=halves), flavour) if halves else quantised
         held = tuple(sorted(node for node, kind in plan.assignment.items() if kind == "fp32")) if halves else ()
         flags = {"fp16": bool(halves), "int8": bool(eight), "keep_fp32": held, "strongly_typed": False}
+        flags |= {"ranges": dict(ranges)} if ranges else {}
     narrowest = next((kind for kind in reversed(PRECISIONS) if plan.count(kind)), PRECISIONS[0])
     verdict = check(shipped, target.profile, dialect_of(target), narrowest)
     _require(verdict, f"the graph once written in {narrowest}")

@@ -6,8 +6,9 @@ without one, and runs this same code.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.errors import BadInput, Refused
@@ -33,6 +34,8 @@ class BuildRequest:
     fp16: bool = False  # the flag of weakly typed networks; where typing is strong the graph says it
     int8: bool = False  # the same; Q/DQ in a weakly typed network need it
     keep_fp32: Tuple[str, ...] = ()  # nodes of a weakly typed network that no flag may move from FP32
+    # Largest absolute values of tensors that may be stored in eight bits, where these come without Q/DQ: on DLA.
+    ranges: Mapping[str, float] = field(default_factory=dict)
     version_compatible: bool = False  # the plan runs on later versions too
     hardware_compatible: str = ""  # "", or one of HARDWARE_LEVELS: the plan runs on other GPUs too
     dla_core: Optional[int] = None  # build for this DLA core; layers that it lacks fall back to the GPU
@@ -48,6 +51,9 @@ class BuildRequest:
         if self.hardware_compatible and self.hardware_compatible not in HARDWARE_LEVELS:
             known = ", ".join(HARDWARE_LEVELS)
             raise BadInput(f"hardware_compatible is one of {known}; not '{self.hardware_compatible}'")
+        for name, largest in self.ranges.items():
+            if not 0 < largest < math.inf:
+                raise BadInput(f"the range of tensor '{name}' is {largest}; it must be above 0")
         for capability in self.compute_capabilities:
             if not re.fullmatch(r"\d{1,2}\.\d", capability):
                 raise BadInput(f"'{capability}' is not a compute capability such as 8.9")
@@ -55,7 +61,7 @@ class BuildRequest:
     def as_json(self) -> Dict[str, Any]:
         """Only what JSON has: for manifests and bundles."""
         plain = asdict(self)
-        plain["profiles"] = [dict(profile) for profile in self.profiles]
+        plain["profiles"], plain["ranges"] = [dict(profile) for profile in self.profiles], dict(self.ranges)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @staticmethod
@@ -113,6 +119,7 @@ def build_plan(
             setting.apply(trt, config, request)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         _keep_fp32(trt, network, request)
+        _set_ranges(network, request)
         _add_profiles(builder, network, config, request)
         if times_kernels(trt):
             _start_from(config, timing_cache)
@@ -217,6 +224,7 @@ SETTINGS = (
     Setting("int8", "INT8 by flag", ("BuilderFlag.INT8",), _flag("INT8")),
     Setting("keep_fp32", "nodes pinned to FP32", ("BuilderFlag.OBEY_PRECISION_CONSTRAINTS",),
             _flag("OBEY_PRECISION_CONSTRAINTS")),
+    Setting("ranges", "ranges of tensors", ("ITensor.set_dynamic_range",), lambda trt, config, request: None),
     Setting("version_compatible", "version-compatible plans", ("BuilderFlag.VERSION_COMPATIBLE",),
             _flag("VERSION_COMPATIBLE")),
     Setting("hardware_compatible", "hardware-compatible plans", ("IBuilderConfig.hardware_compatibility_level",),
@@ -236,7 +244,7 @@ def wanted(request: BuildRequest) -> List[Setting]:
 
 def check_request(trt: Any, request: BuildRequest) -> None:
     """Raise `Refused` for anything asked that this version has not. Needs no GPU."""
-    weak = [name for name in ("fp16", "int8", "keep_fp32") if getattr(request, name)]
+    weak = [name for name in ("fp16", "int8", "keep_fp32", "ranges") if getattr(request, name)]
     if weak and types_strongly(trt, request):
         raise Refused(
             f"{label(trt)} takes types from the graph, not from {', '.join(weak)}: write them into it as casts and Q/DQ"
@@ -353,6 +361,17 @@ def _keep_fp32(trt: Any, network: Any, request: BuildRequest) -> None:
                 layer.set_output_type(output, trt.DataType.FLOAT)
     if missing:
         raise BadInput(f"no layer is named {', '.join(sorted(missing))}; keep_fp32 takes names of nodes")
+
+
+def _set_ranges(network: Any, request: BuildRequest) -> None:
+    """Tell the builder the ranges of tensors. Those that it has not, it has folded into others."""
+    tensors = [network.get_input(number) for number in range(network.num_inputs)]
+    for number in range(network.num_layers if request.ranges else 0):
+        layer = network.get_layer(number)
+        tensors += [layer.get_output(output) for output in range(layer.num_outputs)]
+    for tensor in tensors:
+        if tensor.name in request.ranges:
+            tensor.set_dynamic_range(-request.ranges[tensor.name], request.ranges[tensor.name])
 
 
 def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest) -> None:

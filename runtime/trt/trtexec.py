@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -33,6 +34,7 @@ OPTIONS: Dict[str, Tuple[Version, Version]] = {
     "--int8": ((8,), (11,)),
     "--precisionConstraints": ((8, 2), (11,)),
     "--layerPrecisions": ((8, 4), (11,)),
+    "--calib": ((8,), (11,)),
     "--stronglyTyped": ((9,), (11,)),  # 11 takes it and knows nothing else
     "--versionCompatible": ((8, 6), END),
     "--hardwareCompatibilityLevel": ((8, 6), END),
@@ -80,9 +82,10 @@ def unpinned(version: Version, request: BuildRequest) -> Tuple[str, ...]:
 
 def build_command(
     trtexec: Place, version: Version, request: BuildRequest, shape: Sequence[int], onnx: Place, plan: Place,
-    layers: Place, cache: Optional[Place] = None, name: str = "input",
+    layers: Place, cache: Optional[Place] = None, name: str = "input", calibration: Place = "calibration",
 ) -> List[str]:  # fmt: skip
-    """The command that builds `request`. `shape` is that of the input without clips and frames.
+    """The command that builds `request`. `shape` is that of the input without clips and frames; file `calibration` has
+    what `calibration_cache` gives, where the request has ranges.
 
     Before 9 trtexec makes one profile: it then spans all of the request's. A graph of one length takes none, and no
     shapes. `Refused` for what the version has not, but
@@ -98,7 +101,7 @@ def build_command(
     if request.compute_capabilities:
         raise Refused(f"{label} builds for the GPU at hand; it takes no compute capabilities")
     strong = version >= ((9,) if request.strongly_typed else (11,))
-    weak = [field for field in ("fp16", "int8", "keep_fp32") if getattr(request, field)]
+    weak = [field for field in ("fp16", "int8", "keep_fp32", "ranges") if getattr(request, field)]
     if strong and weak:
         raise Refused(f"{label} takes types from the graph, not from {', '.join(weak)}: write them into it")
     command = [str(trtexec), f"--onnx={onnx}", f"--saveEngine={plan}", "--verbose", "--profilingVerbosity=detailed"]
@@ -114,6 +117,8 @@ def build_command(
         command.append(need("--fp16", "FP16 by flag"))
     if request.int8:
         command.append(need("--int8", "INT8 by flag"))
+    if request.ranges:
+        command.append(f"{need('--calib', 'ranges of tensors')}={calibration}")
     if request.keep_fp32 and not unpinned(version, request):
         pinned = ",".join(f"{node}:fp32" for node in request.keep_fp32)
         command += ["--precisionConstraints=obey", f"--layerPrecisions={pinned}"]
@@ -132,6 +137,14 @@ def build_command(
     return command
 
 
+def calibration_cache(version: Version, request: BuildRequest) -> str:
+    """The request's ranges as TensorRT's calibrators keep them: a line a tensor, its scale as a float's hex digits."""
+    major, minor, patch = version[:3]
+    number = major * (1000 if major < 10 else 10000) + minor * 100 + patch
+    lines = [f"{name}: {struct.pack('>f', largest / 127).hex()}" for name, largest in sorted(request.ranges.items())]
+    return "\n".join([f"TRT-{number}-EntropyCalibration2", *lines, ""])
+
+
 def build(
     trtexec: Place, onnx: bytes, request: BuildRequest, shape: Sequence[int], timing_cache: bytes = b"",
     name: str = "input",
@@ -141,10 +154,13 @@ def build(
     with tempfile.TemporaryDirectory(prefix="signedge-build-") as temporary:
         folder = Path(temporary)
         graph, plan, layers, cache = (folder / item for item in ("graph.onnx", "plan", "layers.json", "timing.cache"))
+        calibration = folder / "calibration.cache"
+        calibration.write_text(calibration_cache(version, request), encoding="utf-8")
         graph.write_bytes(onnx)
         if timing_cache:
             cache.write_bytes(timing_cache)
-        said = _ran(build_command(trtexec, version, request, shape, graph, plan, layers, cache, name), plan)
+        command = build_command(trtexec, version, request, shape, graph, plan, layers, cache, name, calibration)
+        said = _ran(command, plan)
         found = layers_from_json(layers.read_text(encoding="utf-8")) if layers.is_file() else []
         kept = cache.read_bytes() if cache.is_file() else b""
         by = f"trtexec {'.'.join(map(str, version))}"

@@ -114,6 +114,30 @@ def test_a_bundle_for_dla_is_of_one_length_and_takes_fp16_from_the_flag(
     assert not [node for node in graph.node if node.op_type == "Cast"]
 
 
+def test_eight_bits_on_dla_are_ranges_beside_the_graph(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Its builder reads no Q/DQ: what is judged here has them, and the same ranges."""
+    words = ["--target", DLA, "--precision", "int8", "--dla", "--frames", "64", "--corpus", str(corpus.folder)]
+    assert signedge.main(["engine", str(exported.path), *words, "--out", str(tmp_path / "nx")]) == 0
+    request = json.loads((tmp_path / "nx" / "request.json").read_text())
+    assert request["int8"] and request["fp16"] and request["keep_fp32"]
+    graph = onnx.load(tmp_path / "nx" / "model.onnx").graph
+    assert not [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")]
+    made = json.loads((tmp_path / "nx" / "made.json").read_text())
+    eight = {item["node"] for item in made["decisions"] if item["precision"] == "int8"}
+    constants = {item.name for item in graph.initializer}
+    assert [node for node in graph.node if node.op_type == "Conv" and node.name in eight]
+    for node in graph.node:
+        if node.name in eight:
+            assert {node.output[0], *node.input} - constants - {""} <= set(request["ranges"])
+    for name, (low, high) in made["ranges"].items():
+        assert request["ranges"][name] == pytest.approx(max(-low, high), rel=1e-4)
+    judged = onnx.load(tmp_path / "nx" / "judged.onnx").graph
+    assert [node for node in judged.node if node.op_type == "QuantizeLinear"]
+    assert read_bundle(tmp_path / "nx")["gate"]["wer"] == 0
+
+
 def test_a_plan_of_one_length_is_judged_on_clips_of_any(exported: ExportReport, corpus: Corpus, tmp_path: Path) -> None:
     """The whole way on the device, with stand-ins for what needs a GPU: driver and trtexec."""
     words = ["--target", "t4@tensorrt-10.3", "--precision", "fp16", "--frames", "32", "--corpus", str(corpus.folder)]

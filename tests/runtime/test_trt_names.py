@@ -37,8 +37,8 @@ GUARDS = {
 # What the files that are given a module call things that are not of it.
 OTHERS = {
     "_addresses", "_graphs", "_seen", "_stream", "capability", "counts", "entry", "header", "item", "key", "line",
-    "lines", "listings", "logger", "missing", "name", "place", "plain", "remedy", "request", "row", "self", "setting",
-    "text", "value", "wanted", "x",
+    "lines", "listings", "logger", "missing", "name", "place", "plain", "ranges", "remedy", "request", "row", "self",
+    "setting", "text", "value", "wanted", "x",
 }  # fmt: skip
 FILE_GUARDS = {"run.py": "IExecutionContext.execute_async_v3"}
 

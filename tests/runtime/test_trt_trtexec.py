@@ -178,6 +178,17 @@ def test_a_plan_of_dla_runs_on_the_core_that_is_named() -> None:
     assert not [word for word in run("trtexec", "a.plan", "in", "out", (1, 8, 3), "input", plain) if "DLA" in word]
 
 
+def test_ranges_go_through_a_calibration_cache() -> None:
+    request = BuildRequest((), int8=True, strongly_typed=False, ranges={"conv1": 127.0, "a": 1.27})
+    text = trtexec.calibration_cache((8, 5, 2), request)
+    assert text == "TRT-8502-EntropyCalibration2\na: 3c23d70a\nconv1: 3f800000\n"
+    assert trtexec.calibration_cache((10, 3, 0, 26), request).startswith("TRT-100300-")
+    asked = {"int8": True, "strongly_typed": False, "ranges": {"a": 1.0}}
+    assert "--calib=calibration" in command((8, 5, 3), **asked)
+    with pytest.raises(Refused, match="not from int8, ranges"):
+        command((11, 4, 1), **asked)
+
+
 def test_a_network_of_one_length_is_given_no_shapes() -> None:
     """trtexec ends where it is given shapes for a network that leaves none open."""
     made = command((8, 5, 3), profiles=()) + command((10, 3, 0), profiles=())
