@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,11 @@ from export.tailor import AUTO, NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, 
 from runtime.atomic import atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device.judging import require
-from runtime.engine import MANIFEST, MANIFEST_FORMAT, Engine
+from runtime.engine import DEFAULT_RUNTIME, MANIFEST, MANIFEST_FORMAT, Engine
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_file
 from runtime.trt.build import BuildRequest
+from runtime.trt.inspect import summary
 from runtime.trust import sign
 
 if TYPE_CHECKING:
@@ -115,6 +117,9 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     calibrated = corpus is not None and order.precision in NEEDS_CLIPS
     calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
     elsewhere = _elsewhere(order, target)
+    if corpus is None and not elsewhere and target.software.runtime != DEFAULT_RUNTIME:
+        needs = "nothing but the clips of its gate tells what that runtime makes of the graph"
+        raise BadInput(f"an engine of {target.software.runtime} needs --corpus, in fp32, too: {needs}")
     return Job(order, model, source, contract, target, elsewhere, corpus, lowering, calibration, tuple(warnings))
 
 
@@ -148,9 +153,10 @@ def build(
     """Compile `model` (as `signedge export` writes it) for `target`, which this machine must be; return the manifest.
 
     fp16 and int8 are planned on training clips of `corpus`; the engine is kept only if its WER on the development
-    split is at most `max_wer_rise` points above that of the FP32 graph. fp32 needs no corpus; with one its WER is
-    recorded. Raises `BadInput` (broken model, corpus that does not fit), `Refused` (target or precision that cannot be
-    built here), `CriterionFailed` (gate); in every case nothing is left at `out`.
+    split is at most `max_wer_rise` points above that of the exported graph in ONNX Runtime. fp32 in ONNX Runtime needs
+    no corpus: its graphs were shown to equal the checkpoint. Raises `BadInput` (broken model, corpus that does not
+    fit), `Refused` (target or precision that cannot be built here), `CriterionFailed` (gate); in every case nothing is
+    left at `out`.
     """
     order = Order(target, precision, max_wer_rise, plan or Int8Plan())
     return build_here(start(model, order, corpus), Path(out))
@@ -167,9 +173,11 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         cut = cut or job.cut()
         request = job.request(cut.flags)
         built = engines.build(cut.graph, job.contract, folder, request)
-        result = _gate(engines.load(folder, GATE_THREADS, request), job)
+        result = _gate(engines.load(folder, GATE_THREADS, request), job, cut, runtime)
         warnings = list(job.warnings)
-        if result is not None:
+        if result is None:
+            warnings.append("no WER gate: without --corpus there was nothing to read")
+        else:
             require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
             warnings += doubts(result.clips, result.baseline_wer)
         files = {name: sha256_file(folder / name) for name in built.files}
@@ -184,6 +192,7 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
             **job.lowering.facts,
             **cut.facts,
             **built.facts,
+            **_inside(cut, built.facts, job.target.dla),
             "host": detect().described(),
             "versions": {"python": platform.python_version(), **versions(TOOLS), **built.versions},
             "warnings": warnings,
@@ -192,6 +201,14 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
         Engine.open(folder, GATE_THREADS, trust=True)  # it must open as any user will open it; ours, even if unsigned
     return manifest
+
+
+def _inside(cut: Cut, facts: Mapping[str, Any], dla: bool) -> dict[str, Any]:
+    """What the layers of a plan compute in, and where that is not what was decided; nothing where there are none."""
+    if "layers" not in facts:
+        return {}
+    wanted = {item["node"]: item["precision"] for item in cut.facts.get("decisions", [])}
+    return {"inside": summary(facts["layers"], wanted, dla)}
 
 
 def described(job: Job, runtime: str) -> dict[str, str]:
@@ -270,11 +287,12 @@ def read_exported(path: Path) -> tuple[ModelProto, Contract]:
     return graph, contract
 
 
-def _gate(engine: Engine, job: Job) -> GateResult | None:
-    """The gate's result; None for fp32 without a corpus, whose parity with the checkpoint was shown already."""
+def _gate(engine: Engine, job: Job, cut: Cut, runtime: str) -> GateResult | None:
+    """The gate's result; None without a corpus, as `start` lets only graphs of ONNX Runtime in fp32 be."""
     if job.corpus is None:
         return None
-    baseline = engine if job.order.precision == "fp32" else Engine.from_onnx(job.model, GATE_THREADS)
+    unchanged = cut.graph is job.source and runtime == DEFAULT_RUNTIME
+    baseline = engine if unchanged else Engine.from_onnx(job.model, GATE_THREADS)
     return judge(engine, baseline, job.corpus, job.order.max_wer_rise)
 
 

@@ -82,7 +82,8 @@ def _made(job: Job, out: Path, tar: bool) -> tuple[dict[str, Any], list[str]]:
 
         shipped = build_on(job, out, _tell, cut)
         told = f"{out}: built and judged on {job.order.device}; logs and records in {shipped.logs}"
-        return shipped.manifest, [told, *_search_lines(search), *_gate_lines(shipped.manifest)]
+        made = shipped.manifest
+        return made, [told, *_inside_lines(made), *_search_lines(search), *_gate_lines(made)]
     from export.elsewhere import bundle_for
 
     bundle = bundle_for(job, out, tar, cut)
@@ -106,7 +107,13 @@ def _engine_lines(manifest: dict[str, Any], out: Path) -> list[str]:
         told = ", ".join(narrow) or "none is narrow"
         clips = len(manifest["calibration"]["clips"])
         lines.append(f"of {len(kinds)} nodes that a rule speaks of: {told}; ranges from {clips} clips")
-    return lines + _search_lines(manifest.get("search", {})) + _gate_lines(manifest)
+    return lines + _inside_lines(manifest) + _search_lines(manifest.get("search", {})) + _gate_lines(manifest)
+
+
+def _inside_lines(manifest: dict[str, Any]) -> list[str]:
+    from runtime.trt.inspect import told
+
+    return [told(manifest["inside"])] if "inside" in manifest else []
 
 
 def _search_lines(search: dict[str, Any]) -> list[str]:

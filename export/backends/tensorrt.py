@@ -43,14 +43,14 @@ class TensorRt:
         """Compile the graph as `request` says. The facts: what the plan runs on, and the layers read back from it."""
         from runtime.trt import compat, timing_cache
         from runtime.trt.apart import build_apart
-        from runtime.trt.module import load
+        from runtime.trt.module import label, load
 
         if request is None:
             raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
         module = load(self._module)
         data = graph.SerializeToString(deterministic=True)
-        result = build_apart(self._module, data, request, timing_cache=timing_cache.kept(module))
-        timing_cache.keep(module, result.timing_cache)
+        result = build_apart(self._module, data, request, timing_cache=timing_cache.kept(label(module)))
+        timing_cache.keep(label(module), result.timing_cache)
         (folder / PLAN_FILE).write_bytes(result.plan)
         (folder / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
         facts = {

@@ -23,7 +23,7 @@ from runtime.device.timing import time_calls
 from runtime.engine import CONTRACT_FILE, ENGINE_FILE, PLAN_FACTS, PLAN_FILE, Engine
 from runtime.errors import BadInput, MissingExtra, Refused, SignedgeError
 from runtime.preprocess import prepare
-from runtime.trt import compat, cuda, trtexec
+from runtime.trt import compat, cuda, inspect, timing_cache, trtexec
 from runtime.trt.apart import build_apart
 from runtime.trt.build import BuildRequest, BuildResult
 from runtime.trt.compat import plan_facts
@@ -113,17 +113,23 @@ def tensorrt(
     request = BuildRequest.read(bundles.read_json(bundle / bundles.REQUEST))
     model = (bundle / bundles.MODEL).read_bytes()
     name, reached = MODULE_OF[needs.runtime], way(needs, machine)
+    builder = f"{reached} {machine.tensorrt[reached]}"
     unpinned: Tuple[str, ...] = ()
     if reached == TRTEXEC:
         say(f"building with {TRTEXEC} {machine.tensorrt[reached]}")
         unpinned = trtexec.unpinned(trtexec.version_of(machine.trtexec), request)
         if unpinned:
             say(f"it cannot hold {len(unpinned)} nodes in FP32, as was asked: the gate will tell whether that matters")
-        made = trtexec.build(machine.trtexec, model, request, network_shape(contract))
+        made = trtexec.build(machine.trtexec, model, request, network_shape(contract), timing_cache.kept(builder))
     else:
-        made = build_apart(name, model, request, say)
+        made = build_apart(name, model, request, say, timing_cache.kept(builder))
+    timing_cache.keep(builder, made.timing_cache)
     _write_logs(made, logs)
     say(f"built {len(made.plan) / 1024:.0f} KiB with {made.built_by}, {len(made.layers)} layers")
+    asked = bundles.read_json(bundle / bundles.MADE).get("decisions", [])
+    wanted = {item["node"]: item["precision"] for item in asked}
+    inside = inspect.summary(made.layers, wanted, request.dla_core is not None)
+    say(inspect.told(inside))
     if not machine.driver:
         raise Refused(
             f"{made.built_by} built the plan, and without a working CUDA driver it cannot be judged here: no engine is "
@@ -139,6 +145,7 @@ def tensorrt(
         versions={reached: machine.tensorrt[reached], "cuda_driver": machine.driver},
         facts={
             PLAN_FACTS: plan_facts(_built_on(name, reached, made, machine), request),
+            "inside": inside,
             **({"unpinned": list(unpinned)} if unpinned else {}),
         },
     )

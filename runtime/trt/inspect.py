@@ -23,6 +23,7 @@ WIDTHS = {"int4": 0, "fp4": 0, "int8": 1, "fp8": 1, "fp16": 2, "bf16": 2, "fp32"
 # Layers that multiply: convolutions, matrix products and fusions of them. The rest moves data or works by element.
 PRODUCTS = re.compile(r"conv|correlation|gemm|matmul|matrix|fullyconnected|\bfc\b|fusion|mha|attention|lstm|rnn", re.I)
 NOT_PRODUCTS = re.compile(r"reformat|convert|\bcast\b", re.I)
+TOLD = 5  # fallbacks named in one line
 UNTOLD = re.compile(r"myelin|foreignnode", re.I)  # a block of many kernels, of which versions before 10 say nothing
 
 
@@ -104,6 +105,19 @@ def summary(
         left = [item["name"] for item in layers if "DLA" not in item["kind"].upper()]
         fallbacks += [{"node": name, "wanted": "DLA", "got": "GPU"} for name in left]
     return {**counts, "unknown": unknown, "fallbacks": fallbacks}
+
+
+def told(counts: Mapping[str, Any]) -> str:
+    """A `summary` as a sentence: what multiplies in which type, and what fell back."""
+    products = [f"{count} in {kind}" for kind, count in sorted(counts["products"].items())]
+    says = f"products: {', '.join(products) or 'none are listed'}"
+    if counts["unknown"]:
+        says += f"; of {inside['unknown']} blocks nothing is told"
+    some = [f"{item['node']} ({item['wanted']}, got {item['got']})" for item in counts["fallbacks"]]
+    if not some:
+        return f"{says}; nothing fell back"
+    more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
+    return f"{says}; fell back: {', '.join(some[:TOLD])}{more}"
 
 
 def _wider(layers: Sequence[Mapping[str, Any]], wanted: Mapping[str, str]) -> Iterator[Dict[str, str]]:

@@ -10,33 +10,31 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from runtime.atomic import atomic_file
 from runtime.errors import BadInput, Refused
 from runtime.trt import cuda
-from runtime.trt.module import label
 
 
-def kept(trt: Any) -> bytes:
-    """What builds with this module on this GPU have kept; empty where nothing was, or there is no GPU."""
+def kept(builder: str) -> bytes:
+    """What builds by this builder ("tensorrt 10.3.0") on this GPU kept; empty where nothing was, or there is no GPU."""
     try:
-        return _place(trt).read_bytes()
+        return _place(builder).read_bytes()
     except (OSError, RuntimeError, Refused):
         return b""
 
 
-def keep(trt: Any, cache: bytes) -> None:
+def keep(builder: str, cache: bytes) -> None:
     """Keep `BuildResult.timing_cache`, if there is any."""
     if not cache:
         return
-    with contextlib.suppress(OSError, RuntimeError, Refused, BadInput), atomic_file(_place(trt)) as temporary:
+    with contextlib.suppress(OSError, RuntimeError, Refused, BadInput), atomic_file(_place(builder)) as temporary:
         temporary.write_bytes(cache)
 
 
-def _place(trt: Any) -> Path:
+def _place(builder: str) -> Path:
     """Raises RuntimeError for a user without a home, `Refused` without a GPU."""
     gpu = cuda.gpu()
-    name = re.sub(r"[^\w.]+", "-", f"{label(trt)} {gpu.name} {gpu.compute_capability} {gpu.sms}")
+    name = re.sub(r"[^\w.]+", "-", f"{builder} {gpu.name} {gpu.compute_capability} {gpu.sms}")
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "signedge" / f"{name}.timing"

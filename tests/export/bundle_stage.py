@@ -88,7 +88,7 @@ def run_command(bundle: Path, *words: str, python: str = sys.executable, **varia
     """`sh build.sh` of a bundle."""
     environment = {
         **os.environ, "PYTHON": python, "SIGNEDGE_KEY": str(bundle.parent / "key"),
-        "SIGNEDGE_ONNXRUNTIME_LIBRARY": onnxruntime_library(), **variables,
+        "XDG_CACHE_HOME": str(bundle.parent / "cache"), "SIGNEDGE_ONNXRUNTIME_LIBRARY": onnxruntime_library(), **variables,
     }  # fmt: skip
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
@@ -123,6 +123,8 @@ if "onnx" in given:
     head = b"ftrt" + bytes(20) + bytes({version})
     Path(given["saveEngine"]).write_bytes(head + Path(given["onnx"]).read_bytes())
     Path(given["exportLayerInfo"]).write_text(json.dumps({{"Layers": ["convolution"], "Bindings": ["input"]}}))
+    timings = Path(given["timingCacheFile"])
+    timings.write_bytes((timings.read_bytes() if timings.is_file() else b"") + b"timed ")
 elif "loadEngine" in given:
     import onnxruntime
     session = onnxruntime.InferenceSession(Path(given["loadEngine"]).read_bytes()[28:])

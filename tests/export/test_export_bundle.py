@@ -275,6 +275,7 @@ def test_plan_by_trtexec_passes_its_gate(t4: dict[str, str], tmp_path: Path) -> 
     done = run_command(tmp_path / "bundle", **t4)
     assert done.returncode == 0, done.stderr
     assert "gpu: Stand-in" in done.stdout and "building with trtexec 10.3.0" in done.stdout
+    assert "products: none are listed; nothing fell back" in done.stdout
     folder = tmp_path / "bundle" / "engine"
     manifest = read_manifest(folder)
     assert manifest["runtime"] == "tensorrt"
@@ -282,6 +283,13 @@ def test_plan_by_trtexec_passes_its_gate(t4: dict[str, str], tmp_path: Path) -> 
     assert manifest["plan_facts"]["compute_capability"] == "7.5" and manifest["plan_facts"]["version"] == "10.3.0.26"
     assert manifest["gate"]["wer"] == 0 and manifest["latency"]["what"] == "not timed"
     check_plan(manifest["plan_facts"], manifest["plan_facts"], (folder / "engine.plan").read_bytes())
+
+
+def test_the_next_build_starts_from_the_timings_of_the_last(t4: dict[str, str], tmp_path: Path) -> None:
+    for number in (1, 2):
+        assert run_command(tmp_path / "bundle", "--out", str(tmp_path / f"out{number}"), **t4).returncode == 0
+    (kept,) = (tmp_path / "cache").rglob("*.timing")
+    assert kept.read_bytes() == b"timed timed " and kept.name.startswith("trtexec-10.3.0-Stand-in")
 
 
 def test_other_gpu_and_older_tensorrt_are_refused(t4: dict[str, str], tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import onnx
 import pytest
 import yaml
 from export_stage import contract, network, write_corpus
+from onnx import numpy_helper
 
+import export.engine as engines
 import export.tailor as tailor
 import signedge
 from devices import profile as profiles
@@ -21,6 +23,7 @@ from export.engine import build
 from export.gate import GateResult, doubts, judge
 from export.onnx_graph import PARITY_KEY, ExportReport, read_model
 from export.precision import Int8Plan, Made, write
+from export.tailor import Lowering
 from runtime.contract import METADATA_KEY
 from runtime.device.judging import require
 from runtime.engine import Engine
@@ -93,6 +96,33 @@ def test_gate_counts_its_budget_exactly() -> None:
     require(result, "engine")
     with pytest.raises(CriterionFailed, match=r"rise \+0\.51 points"):
         require(dataclasses.replace(result, rise=0.51), "engine")
+
+
+@pytest.mark.parametrize("target", ["x86-cpu", "x86-cpu@openvino"])
+def test_fp32_is_judged_against_the_exported_graph_and_not_itself(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """A lowering, or a runtime, that spoils the graph must not be its own measure."""
+    pytest.importorskip("openvino")
+
+    def spoilt(*given: Any) -> Lowering:
+        graph = read_model(exported.path)
+        weight = next(item for item in graph.graph.initializer if len(item.dims) == 4)
+        weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+        return Lowering(graph, {})
+
+    monkeypatch.setattr(engines, "lowered", spoilt)
+    with pytest.raises(CriterionFailed, match=r"fp32 for \S+ failed the WER gate: .* fp32 0\.00 %"):
+        build(exported.path, target, "fp32", corpus, tmp_path / "engine")
+    assert not (tmp_path / "engine").exists()
+
+
+def test_without_a_corpus_only_what_was_shown_to_be_equal_is_an_engine(exported: ExportReport, tmp_path: Path) -> None:
+    manifest = build(exported.path, "x86-cpu", "fp32", None, tmp_path / "engine")
+    assert manifest["gate"] is None and "no WER gate" in manifest["warnings"][-1]
+    pytest.importorskip("openvino")
+    with pytest.raises(BadInput, match="an engine of openvino needs --corpus, in fp32, too"):
+        build(exported.path, "x86-cpu@openvino", "fp32", None, tmp_path / "other")
 
 
 def test_gate_says_when_it_proves_little() -> None:

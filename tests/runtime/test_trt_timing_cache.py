@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from runtime.errors import Refused
 from runtime.trt import build, cuda, timing_cache
 
-OLD, NEW = (SimpleNamespace(__name__="tensorrt", __version__=version) for version in ("10.3.0", "10.16.2"))
+OLD, NEW = "tensorrt 10.3.0", "tensorrt 10.16.2"
 
 
 @pytest.fixture
