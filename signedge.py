@@ -73,7 +73,7 @@ def _run(command: str, words: list[str], debug: bool) -> int:
         print(f"signedge {command}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"\nsignedge {command}: interrupted; what was finished is kept", file=sys.stderr)
+        print(f"\nsignedge {command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         raise

@@ -41,14 +41,16 @@ POINTWISE = tuple(_POINTWISE.split())
 OPAQUE = ("lstm", "gru", "mkldnn_rnn_layer", "_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 
 
-def count(module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | None = None) -> Complexity:
+def count(
+    module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | None = None, runs: int = 1
+) -> Complexity:
     """Complexity of `module` in inference form on one clip.
 
-    example: (1,T',...) float32, the padded input of a clip of `frames` frames. MACs include the padding; they are
-    divided by `frames`, since that is what a user has. Of the two counters, one that could count every operator goes
-    before one that could not. Where that does not tell, the figure per frame is fvcore's if the second counter agrees
-    within `TOLERANCE`, else the second counter's (right on the meta device for recurrent and attention layers, where
-    fvcore needs the handles below).
+    example: (1,T',...) float32, the padded input of a clip of `frames` frames, or of one of the `runs` windows over it.
+    MACs include the padding; they are divided by `frames`, since that is what a user has. Of the two counters, one that
+    could count every operator goes before one that could not. Where that does not tell, the figure per frame is
+    fvcore's if the second counter agrees within `TOLERANCE`, else the second counter's (right on the meta device for
+    recurrent and attention layers, where fvcore needs the handles below).
     """
     counts = [count_fvcore(module, example), count_torch(module, example)]
     first, second = counts
@@ -61,7 +63,7 @@ def count(module: nn.Module, example: Tensor, frames: int, bytes_on_disk: int | 
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         frames=frames,
         counts=counts,
-        macs_per_frame=trusted.macs / frames,
+        macs_per_frame=runs * trusted.macs / frames,
         agreement=agreement,
         bytes_on_disk=bytes_on_disk,
     )

@@ -29,6 +29,7 @@ from distill.corpus.store import Corpus
 from distill.run import SUMMARY, load_run, read_summary
 from export.gate import check_corpus
 from runtime.errors import BadInput
+from runtime.windows import windows
 
 MEMORY_CLIPS = 4
 POSE_MISSING = "pose estimator not included; not measured here"
@@ -242,7 +243,7 @@ def size_of(system: System, runs: Sequence[Any], rows: Sequence[ClipRow]) -> Com
         module = run.model.inference().eval()
     frames = sorted(row.frames for row in rows)[len(rows) // 2]
     example = torch.from_numpy(example_input(system.contract, frames))
-    return count(module, example, frames, system.bytes_on_disk)
+    return count(module, example, frames, system.bytes_on_disk, len(windows(system.contract, frames)))
 
 
 def pose_cost(system: System, corpus: Corpus) -> tuple[float | None, str]:
@@ -289,18 +290,22 @@ def plain_twins(system: System, systems: Sequence[System]) -> list[System]:
     plain = lineage.find_plain(system.lineage, [other.lineage for other in systems])
     if plain is None:
         return []
-    way = (system.runtime, system.precision)
-    return [other for other in systems if other.lineage == plain and (other.runtime, other.precision) == way]
+    way = (system.runtime, system.precision, system.contract.padding.frames)
+    return [
+        other for other in systems
+        if other.lineage == plain and (other.runtime, other.precision, other.contract.padding.frames) == way
+    ]  # fmt: skip
 
 
 def full_precision(system: System, systems: Sequence[System]) -> System | None:
-    """The FP32 system of the same checkpoint on the same runtime, for a system of lower precision."""
+    """The FP32 system of the same checkpoint on the same runtime at the same length, for one of lower precision."""
     if system.precision == "fp32" or not system.hashes["checkpoint"]:
         return None
-    key = (system.runtime, "fp32", system.hashes["checkpoint"])
-    return next(
-        (other for other in systems if (other.runtime, other.precision, other.hashes["checkpoint"]) == key), None
-    )
+
+    def way(other: System) -> tuple[str, str, int]:
+        return other.runtime, other.hashes["checkpoint"], other.contract.padding.frames
+
+    return next((other for other in systems if other.precision == "fp32" and way(other) == way(system)), None)
 
 
 def open_all(

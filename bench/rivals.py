@@ -248,6 +248,8 @@ def _main(options: argparse.Namespace) -> None:
 
     corpus = Corpus(options.corpus)
     engine, again = (EngineSystem(options.engine, options.threads) for _ in range(2))
+    if engine.contract.padding.frames:
+        raise BadInput(f"{options.engine} takes clips of one length; its rivals take any, so the two are not compared")
     clips = spread(pick_rows(corpus, options.split), options.clips)
     inputs = [engine.prepare(clip) for clip in load_clips([engine], corpus, clips)]
     rivals = rivals_of(engine, options.engine, options.run, options.threads)

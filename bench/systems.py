@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class System(Protocol):
     """One recogniser in one precision on one runtime, opened with a number of threads."""
 
-    name: str  # unique among the systems that are measured together
+    name: str  # unique among the systems that are measured together: lrinet-int8; of one length: lrinet-int8-64f
     lineage: Lineage
     runtime: str  # pytorch, onnxruntime
     through: str  # what reads its clips, with versions
@@ -70,7 +70,7 @@ class _Recogniser:
     contract: Contract
 
     def prepare(self, clip: SignClip) -> np.ndarray:
-        """The clip as the network's input (1,T',...) float32."""
+        """The clip as the network's input (1,T',...) float32; (W,T',...) where W windows of one length cover it."""
         return prepare(self.contract, clip.frames, clip.keypoints)
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
@@ -101,7 +101,8 @@ class EngineSystem(_Recogniser):
         checkpoint = sources.get("checkpoint", "")
         stranger = Lineage(run=self.contract.name, checkpoint=checkpoint, corpus=sources.get("corpus", ""))
         self.lineage = (known or {}).get(checkpoint, stranger)
-        self.name = f"{self.lineage.run}-{self.precision}"
+        one = self.contract.padding.frames
+        self.name = f"{self.lineage.run}-{self.precision}" + (f"-{one}f" if one else "")
         self.opener = Opener("engine", str(path), threads, trust)
         file = path if bare else path / RUNTIMES[self.runtime]
         self.bytes_on_disk: int | None = file.stat().st_size

@@ -24,10 +24,10 @@ import numpy as np
 import runtime
 from export.backends.base import write_graph
 from export.gate import SPLIT, doubts
-from export.onnx_graph import versions
+from export.onnx_graph import metadata, versions
 from export.precision.nearness import has_float16, widened
 from runtime.atomic import atomic_file, atomic_folder
-from runtime.contract import Contract
+from runtime.contract import METADATA_KEY, Contract
 from runtime.device import folder as layout
 from runtime.device.builders import BUILDERS
 from runtime.device.fitting import Needs
@@ -172,6 +172,9 @@ def make_bundle(
         raise Refused(f"target {needs.target} runs {needs.runtime}, for which no bundle is made")
     if not made.get("chain", {}).get("onnx"):
         raise BadInput("what a bundle was made from must be said: 'made' has no chain from an ONNX file on")
+    carried = metadata(graph).get(METADATA_KEY)
+    if carried is not None and Contract.from_json(carried) != contract:
+        raise BadInput(f"the graph carries another contract than that of '{contract.name}'")
     said: list[str] = []
     with atomic_folder(out) as folder:
         write_graph(graph, contract, folder / MODEL)

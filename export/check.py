@@ -195,7 +195,7 @@ def _kind(view: GraphView, node: NodeProto) -> int:
 def _dla(view: GraphView, profile: Profile, dialect: Dialect, precision: str) -> Iterator[Finding]:
     """What of the graph the deep learning accelerator takes."""
     if profile.dla is None:
-        yield Finding("", "", "dla-missing", f"{profile.name} has no DLA", "build for its GPU (without --dla)")
+        yield Finding("", "", "dla-missing", f"{profile.name} has no DLA", "leave out --dla")
         return
     facts = dialect.dla
     if facts is None or (facts.devices and profile.name not in facts.devices):

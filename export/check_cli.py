@@ -28,7 +28,7 @@ def check(
     target: Annotated[str, typer.Option(help="a name of `signedge devices list`; name@software chooses the software")],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
     dla: Annotated[bool, typer.Option("--dla", help="for the deep learning accelerator")] = False,
-    frames: Annotated[int, typer.Option(min=0, help="for clips of one length; 0: any, with --dla the window")] = 0,
+    frames: Annotated[int, typer.Option(min=0, help="for clips of this length alone")] = 0,
     out: Annotated[Path | None, typer.Option(help="write the lowered graph, proved equal, to this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable output")] = False,
 ) -> None:

@@ -98,7 +98,11 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     """Read, resolve, check and lower. Raises `BadInput` (broken model, unfit corpus), `Refused` (target, precision)."""
     model = Path(model)
     source, contract = read_exported(model)
+    if any(node.op_type == "QuantizeLinear" for node in source.graph.node):
+        raise BadInput(f"{model} is quantised already: give the file that `signedge export` wrote")
     target = _resolved(order)
+    if order.dla and target.profile.dla is None:
+        raise Refused(f"{target.profile.name} has no DLA: leave out --dla")
     warnings = [*target.said, *([target.software.note] if target.software.note else [])]
     if corpus is None and order.precision in NEEDS_CLIPS:
         needs = "training clips to calibrate on, and a development split for the WER gate"
@@ -110,10 +114,14 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
         warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
     graph = source
-    if order.frames or order.dla:
+    if order.frames or order.dla or contract.padding.frames:
         graph, contract, difference = of_one_length(source, contract, order.frames or window(contract))
-        warnings.append(_one_length(contract, corpus, difference))
+        if corpus is None:
+            raise BadInput("an engine of one length needs --corpus: what its windows cost shows in the WER alone")
+        warnings.append(_one_length(contract, difference))
     lowering = lowered(graph, contract, target, order.precision)
+    if order.dla:
+        warnings.append(lowering.facts["dla"])
     calibrated = corpus is not None and order.precision in NEEDS_CLIPS
     calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
     elsewhere = _elsewhere(order, target)
@@ -211,14 +219,15 @@ def _inside(cut: Cut, facts: Mapping[str, Any], dla: bool) -> dict[str, Any]:
     return {"inside": summary(facts["layers"], wanted, dla)}
 
 
-def described(job: Job, runtime: str) -> dict[str, str]:
-    """What the engine is for: the target as it was named, the machine and software that it stands for."""
+def described(job: Job, runtime: str) -> dict[str, Any]:
+    """What the engine is for: the target as it was named, the machine and software that it stands for, its length."""
     return {
         "target": job.order.target.partition("@")[0],
         "machine": job.target.profile.name,
         "software": job.target.software.key,
         "precision": job.order.precision,
         "runtime": runtime,
+        **({"frames": job.contract.padding.frames} if job.contract.padding.frames else {}),
     }
 
 
@@ -296,14 +305,10 @@ def _gate(engine: Engine, job: Job, cut: Cut, runtime: str) -> GateResult | None
     return judge(engine, baseline, job.corpus, job.order.max_wer_rise)
 
 
-def _one_length(contract: Contract, corpus: Corpus | None, difference: float) -> str:
-    frames = contract.padding.frames
-    longer = sum(row.frames > frames for row in corpus.split(SPLIT)) if corpus is not None else 0
-    windowed = f" ({longer} of this corpus' {SPLIT} clips)" if longer else ""
-    return (
-        f"made for clips of {frames} frames: shorter ones are filled up with their last frame, longer ones{windowed} "
-        f"read through windows; at that length the graph is {difference:.1e} off"
-    )
+def _one_length(contract: Contract, difference: float) -> str:
+    padded = "shorter ones are filled up with their last frame, longer ones read through windows"
+    apart = f"; at that length it differs from the exported graph by {difference:.0e} at most" if difference else ""
+    return f"made for clips of {contract.padding.frames} frames: {padded}{apart}"
 
 
 def _other_corpus(contract: Contract, corpus: Corpus) -> list[str]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from export.lowering import prove
 from export.onnx_graph import quiet, with_contract
-from runtime.contract import MOST_FRAMES, Contract
-from runtime.errors import BadInput, Refused
+from runtime.contract import Contract
+from runtime.errors import BadInput, MissingExtra, Refused
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+MOST = 4096  # frames: DLA takes no more maps at once, and what is folded for the length grows with its square
 
 
 def of_one_length(model: ModelProto, contract: Contract, frames: int) -> tuple[ModelProto, Contract, float]:
@@ -24,13 +26,17 @@ def of_one_length(model: ModelProto, contract: Contract, frames: int) -> tuple[M
     Raises `BadInput` for a length that the contract does not allow, `CriterionFailed` where what was written computes
     something else.
     """
-    units = math.lcm(contract.frame_stride, contract.padding.multiple)
-    least = -(-(max(contract.lookahead, 0) + contract.frame_stride) // units) * units
-    if frames % units or not least <= frames <= MOST_FRAMES:
-        says = f"from {least} to {MOST_FRAMES // units * units} in steps of {units}"
+    if contract.padding.frames:
+        raise BadInput(f"the file is of one length already, {contract.padding.frames} frames: give the one it is from")
+    stride, ahead = contract.frame_stride, contract.steps(max(contract.lookahead, 0)) * contract.frame_stride
+    units = math.lcm(stride, contract.padding.multiple)
+    least = -(-(ahead + stride) // units) * units
+    if frames % units or not least <= frames <= MOST:
+        says = f"from {least} to {MOST // units * units} in steps of {units}"
         raise BadInput(f"'{contract.name}' cannot be made for {frames} frames: it takes {says}")
     padding = dataclasses.replace(contract.padding, frames=frames)
-    fixed = dataclasses.replace(contract, chunk=frames, shift=min(contract.shift, frames), padding=padding)
+    shift = min(contract.shift, frames - ahead)
+    fixed = dataclasses.replace(contract, chunk=frames, shift=shift, padding=padding)
     graph = with_length(model, padding.total(frames))
     difference = max(item.difference for item in prove(model, graph, fixed))
     return with_contract(graph, fixed), fixed, difference
@@ -48,8 +54,11 @@ def with_length(model: ModelProto, frames: int) -> ModelProto:
     Raises `BadInput` for a graph whose input is not (clips, frames, ...).
     """
     import onnx
-    import onnxsim
 
+    try:
+        import onnxsim
+    except ImportError as error:
+        raise MissingExtra("onnxsim", "export") from error
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     dims = copy.graph.input[0].type.tensor_type.shape.dim if copy.graph.input else ()
@@ -63,7 +72,7 @@ def with_length(model: ModelProto, frames: int) -> ModelProto:
         try:
             folded, _ = onnxsim.simplify(copy)
         except Exception as error:  # onnxsim has no exceptions of its own
-            raise Refused(f"the graph cannot be made for {frames} frames: {str(error).splitlines()[0]}") from error
+            raise Refused(f"the graph cannot be made for {frames} frames: {' '.join(str(error).split())}") from error
     del folded.graph.value_info[:], folded.metadata_props[:]  # the second has what was simplified
     folded.metadata_props.extend(model.metadata_props)
     inferred = onnx.shape_inference.infer_shapes(folded)

@@ -41,7 +41,7 @@ class Lowering:
     """A graph that its dialect reads, and what was done to it."""
 
     graph: ModelProto
-    facts: dict[str, Any]  # for a manifest; empty where nothing had to be done
+    facts: dict[str, Any]  # for a manifest: `lowered`, where something was done, `dla`, what of it DLA takes
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,16 @@ def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: 
     """
     dialect = dialect_of(target)
     asked = precisions_of(target)[-1] if precision == AUTO else precision
-    _require(check(model, target.profile, dialect, asked, target.dla), f"'{contract.name}' in {precision}")
+    verdict = check(model, target.profile, dialect, asked, target.dla)
+    _require(verdict, f"'{contract.name}' in {precision}")
+    facts = {"dla": item.says for item in verdict.notes if item.rule == "dla-share"}
     graph, changes = lower(model, dialect)
     if not changes:
-        return Lowering(model, {})
+        return Lowering(model, facts)
     differences = prove(model, graph, contract)
     steps = [dataclasses.asdict(item) for item in changes]
     worst = max(item.difference for item in differences)
-    return Lowering(graph, {"lowered": {"dialect": dialect.name, "steps": steps, "difference": worst}})
+    return Lowering(graph, {**facts, "lowered": {"dialect": dialect.name, "steps": steps, "difference": worst}})
 
 
 def fitted(plan: Int8Plan, target: Resolved) -> Int8Plan:
@@ -111,11 +113,15 @@ class Calibration:
 
     def inputs(self) -> Iterator[np.ndarray]:
         """The clips, or the windows over them, as network inputs (1,T',...) float32."""
+        for windows in self.clips():
+            yield from (windows[i : i + 1] for i in range(len(windows)))
+
+    def clips(self) -> Iterator[np.ndarray]:
+        """Each clip whole (W,T',...) float32, in one window but for networks of one length."""
         rgb = isinstance(self._contract.input, RgbInput)
         for row in self.rows:
             clip = self._corpus.load(row, frames=rgb, keypoints=not rgb)
-            windows = prepare(self._contract, clip.frames, clip.keypoints)
-            yield from (windows[i : i + 1] for i in range(len(windows)))
+            yield prepare(self._contract, clip.frames, clip.keypoints)
 
     def described(self) -> dict[str, Any]:
         """For a manifest."""
@@ -198,7 +204,7 @@ def carried(
         flags = {"fp16": bool(halves), "int8": bool(eight), "keep_fp32": held, "strongly_typed": False}
         flags |= {"ranges": dict(ranges)} if ranges else {}
     narrowest = next((kind for kind in reversed(PRECISIONS) if plan.count(kind)), PRECISIONS[0])
-    verdict = check(shipped, target.profile, dialect_of(target), narrowest)
+    verdict = check(shipped, target.profile, dialect_of(target), narrowest, target.dla)
     _require(verdict, f"the graph once written in {narrowest}")
     return Cut(shipped, complete, facts, flags)
 

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 # ONNX Runtime from 1.29 on tells its makers, over the network, how it is used, and keeps a number of the device. Here
-# it does not, unless the user says 0; it looks at this once, when it is loaded.
+# it does not: it looks at this once, when it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _BINDING = ("Model", "Stream", "Decoder", "Decoding", "Gloss", "LanguageModel", "step_together")

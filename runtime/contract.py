@@ -134,11 +134,12 @@ class Contract:
         _check_whole(where, "padding.right", self.padding.right, 0, MOST_FRAMES)
         _check_whole(where, "padding.multiple", self.padding.multiple, 1, MOST_FRAMES)
         _check_whole(where, "padding.frames", self.padding.frames, 0, MOST_FRAMES)
-        one = self.padding.frames
-        if one and (one % self.frame_stride or one % self.padding.multiple or one != self.chunk):
+        one, least = self.padding.frames, (self.steps(max(self.lookahead, 0)) + 1) * self.frame_stride
+        if one and (one % self.frame_stride or one % self.padding.multiple or one != self.chunk or one < least):
             raise BadInput(
                 f"{where}: padding.frames ({one}) must be a multiple of frame_stride ({self.frame_stride}) and of "
-                f"padding.multiple ({self.padding.multiple}), and equal to chunk ({self.chunk})"
+                f"padding.multiple ({self.padding.multiple}), equal to chunk ({self.chunk}), and a step longer than "
+                f"lookahead ({self.lookahead})"
             )
         for name, value in self.sources.items():
             if not isinstance(value, str):

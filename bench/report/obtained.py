@@ -141,7 +141,8 @@ def _latency(systems: list[SystemRecord], cast: Cast) -> Method | None:
     meanwhile = f" Meanwhile other processes kept {max(others):.1f} cores busy." if others else ""
     return Method(
         "Latency",
-        "Wall time of one call of the recogniser over one whole clip, batch 1, prepared frames or key points in, "
+        "Wall time of the recogniser over one whole clip (if it takes one length: over all windows), batch 1, "
+        "prepared frames or key points in, "
         f"log-probabilities out: {_numbers([t.clips for t in timed])} clips of "
         f"{formats.significant(timed[0].frames_per_clip)} frames on average, {_numbers([t.samples for t in timed])} "
         f"timed calls after {_numbers([t.warmup for t in timed])} calls of warm-up, {threads}. The systems take turns "

@@ -51,7 +51,7 @@ def main() -> int:
                 _compare(path, Corpus(asked.corpus), asked.frames, asked.seconds, Path(work))
     except SignedgeError as error:
         print(error, file=sys.stderr)
-        return 2
+        return error.exit_status
     return 0
 
 

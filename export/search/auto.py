@@ -207,7 +207,10 @@ class _Bench:
             file.write(readable(cut).SerializeToString())
             file.flush()
             session = open_session(file.name, THREADS)
-        return [session.run(None, {INPUT: x})[0][0] for x in self.space.inputs[:RANKED_ON]]
+        return [
+            np.concatenate([session.run(None, {INPUT: clip[i : i + 1]})[0][0] for i in range(len(clip))])
+            for clip in self.space.clips[:RANKED_ON]
+        ]
 
     # How long it takes.
 
@@ -235,7 +238,7 @@ class _Bench:
         for label, (trial, runtime) in entries.items():
             try:
                 engines[label] = self.place.engine(self.space.cut(trial.assignment), runtime)
-                engines[label].log_probs(self.space.inputs[0])
+                engines[label].log_probs(self.space.clips[0])
             except (BadInput, MissingExtra) as error:
                 left_out.append(f"{label} cannot be run: {error}")
                 engines.pop(label, None)

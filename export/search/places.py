@@ -64,9 +64,11 @@ class Here:
     def __init__(self, job: Job, space: Space, scratch: Path) -> None:
         self.runtime = job.target.software.runtime
         self._job, self._space, self._scratch = job, space, scratch
-        self._inputs = space.inputs[:TIMED_ON]
+        self._clips = space.clips[:TIMED_ON]
         self._built: set[Path] = set()
-        self.times = f"measured here in turns on clips of the corpus ({len(self._inputs)} at most), {THREADS} thread"
+        self.times = f"measured here in turns on clips of the corpus ({len(self._clips)} at most), {THREADS} thread"
+        if job.target.profile.kind != "cpu":
+            self.times += "; what single nodes save, by which they are ranked, is predicted"
 
     def engine(self, cut: Cut, runtime: str = "") -> Engine:
         """Built once for each runtime. Raises as `Backend.build` does."""
@@ -118,13 +120,13 @@ class Here:
         """On as many clips of the corpus as there is time for."""
         calls: dict[str, Callable[[np.ndarray], np.ndarray]] = {name: item.log_probs for name, item in engines.items()}
         fitting = int(SECONDS / (FEWEST_ROUNDS * self._turn(engines)))
-        return race(calls, self._inputs[: max(fitting, 1)], SECONDS)
+        return race(calls, self._clips[: max(fitting, 1)], SECONDS)
 
     def _turn(self, engines: Mapping[str, Engine]) -> float:
         """Seconds that one clip takes in all of them."""
         began = time.perf_counter()
         for engine in engines.values():
-            engine.log_probs(self._inputs[0])
+            engine.log_probs(self._clips[0])
         return time.perf_counter() - began
 
 
@@ -152,7 +154,10 @@ class Elsewhere:
     def clock(self, assignments: Sequence[Assignment]) -> list[Timed]:
         """Predicted."""
         work, machine = work_of(self._space.graph, usual_length(self._space)), machine_of(self._job.target)
-        times = [predicted_ms(work, self._space.plan(item).assignment, machine, item[REST]) for item in assignments]
+        runs = usual_runs(self._space)
+        times = [
+            runs * predicted_ms(work, self._space.plan(item).assignment, machine, item[REST]) for item in assignments
+        ]
         return [Timed(ms, exactly(ms / min(times))) for ms in times]
 
     def runtimes(self) -> tuple[list[str], list[str]]:
@@ -181,6 +186,11 @@ def usual_length(space: Space) -> int:
     """Padded frames of the median clip."""
     lengths = sorted(x.shape[1] for x in space.inputs)
     return lengths[len(lengths) // 2]
+
+
+def usual_runs(space: Space) -> int:
+    """Windows over the median clip."""
+    return sorted(len(clip) for clip in space.clips)[len(space.clips) // 2]
 
 
 def timed(times: Mapping[str, np.ndarray]) -> dict[str, Timed]:

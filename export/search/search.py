@@ -108,7 +108,7 @@ class Search:
         if not passed:
             raise CriterionFailed(
                 f"no precision stays within {self._budget:.2f} WER points at the upper bound of the interval; "
-                "more development clips would narrow it"
+                "more development clips would narrow it, a longer --frames, if there is one, lower it"
             )
         times = self._clock([self._trials[index].assignment for index in passed])
         trials = list(self._trials)

@@ -41,7 +41,8 @@ class Space:
         self._flavour = flavour_of(job.target)
         self._rest = around_int8(job.target)
         self._kinds = kinds
-        self.inputs = list(calibration.inputs())  # (1,T',...) float32
+        self.clips = list(calibration.clips())  # (W,T',...) float32: W is 1, but for networks of one length
+        self.inputs = [clip[i : i + 1] for clip in self.clips for i in range(len(clip))]
         tensors = float_tensors(self._view)
         self._seen, samples = observe(self.graph, tensors, tensors, self.inputs, scratch)
         self._ranges = {

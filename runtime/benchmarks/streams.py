@@ -102,6 +102,8 @@ def main() -> None:
     given = parser.parse_args()
     model = Model(given.engine, threads=given.threads, workers=given.workers)
     contract = Contract.from_json(model.contract)
+    if contract.padding.frames:
+        parser.error(f"{given.engine} takes clips of one length; this compares whole clips")
     file = given.engine / ENGINE_FILE if given.engine.is_dir() else given.engine
     session = open_session(file, given.threads)
     result: Dict[str, object] = {

@@ -61,7 +61,10 @@ class Build:
             raise BadInput(f"{self.out / ENGINE} already exists; remove it first, or give another --out")
         manifest = bundles.read_bundle(self.bundle)
         needs = Needs.from_dict(manifest["needs"])
-        self.say(f"bundle {manifest['name']}, {manifest['precision']} for {needs.target}: every file as it was made")
+        made = bundles.read_json(self.bundle / bundles.MADE)
+        frames = f", clips of {made['frames']} frames" if "frames" in made else ""
+        where = f"the DLA of {needs.target}" if "dla" in made else needs.target
+        self.say(f"bundle {manifest['name']}, {manifest['precision']} for {where}{frames}: every file as it was made")
         machine = machines.here()
         for name, text in machine.described().items():
             self.say(f"{name}: {text}")

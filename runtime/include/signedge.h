@@ -104,8 +104,8 @@ typedef struct signedge_model_info {
  * whole: later changes on disk do not matter. A TensorRT plan is code, which runs with the rights of this process: one
  * that its manifest says is for another GPU or version is refused before it is read, but whose it is is not known here.
  * Open only plans that you trust; `signedge run` and the Python binding check their signatures. ONNX Runtime from 1.29
- * on reports to Microsoft, over the network: this turns it off, but for the first report, of the process, which only
- * ORT_DISABLE_TELEMETRY=1 in the environment, set by then, prevents. On failure *model is still a handle, good for
+ * on reports its use to Microsoft, over the network, unless ORT_DISABLE_TELEMETRY=1 is in the environment by then; what
+ * of it can be turned off later is turned off here. On failure *model is still a handle, good for
  * signedge_model_message() and signedge_model_destroy() only; it is NULL when there was no memory for it. */
 SIGNEDGE_API signedge_status signedge_model_open(const char *path, const signedge_model_options *options,
                                                  signedge_model **model);

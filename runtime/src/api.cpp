@@ -226,10 +226,9 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     const uint32_t stride = contract.frame_stride;
     const auto whole_steps = [stride](uint32_t frames) { return (frames + stride - 1) / stride * stride; };
     const uint32_t one = contract.padding.frames;
-    if (given.chunk == SIGNEDGE_WHOLE_CLIP) {
-        resolved.whole = one == 0;
-        resolved.patient = one != 0;
-        resolved.chunk = resolved.queue = one;
+    resolved.whole = given.chunk == SIGNEDGE_WHOLE_CLIP;
+    if (resolved.whole) {
+        resolved.chunk = one;  // 0: one run
         resolved.lookahead = contract.lookahead < 0 ? one / 4 / stride * stride
                                                     : whole_steps(static_cast<uint32_t>(contract.lookahead));
         const uint32_t room = one - std::min(one, resolved.lookahead);
@@ -253,7 +252,8 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
             resolved.chunk = std::max(resolved.chunk, needed + resolved.shift);
         }
         if (!given.shift) {
-            resolved.shift = std::min(resolved.shift, resolved.chunk);
+            const uint32_t rest = resolved.chunk - std::min(resolved.chunk, needed);
+            resolved.shift = std::min(resolved.shift, std::max(rest / stride, 1u) * stride);
         }
         const uint32_t half = resolved.chunk / 2 / stride * stride;
         const uint32_t room = resolved.chunk - std::min(resolved.shift, resolved.chunk);
@@ -263,7 +263,7 @@ StreamOptions resolve(const signedge_stream_options *options, const Contract &co
     if (given.when_full < SIGNEDGE_WHEN_FULL_BLOCK || given.when_full > SIGNEDGE_WHEN_FULL_DROP_OLDEST) {
         fail(SIGNEDGE_INVALID_ARGUMENT, "when_full is %d, which is none of SIGNEDGE_WHEN_FULL_*", given.when_full);
     }
-    resolved.when_full = resolved.patient ? int32_t{SIGNEDGE_WHEN_FULL_BLOCK} : given.when_full;
+    resolved.when_full = given.when_full;
     resolved.resample = given.resample != 0;
     for (uint32_t i = 0; i < given.joints; i++) {
         need(given.joint_names, "joint_names");

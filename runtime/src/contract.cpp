@@ -199,11 +199,16 @@ void read_padding(const Json &json, Padding &padding) {
 
 void check_one_length(const Contract &contract) {
     const uint32_t one = contract.padding.frames;
-    if (one % contract.frame_stride || one % contract.padding.multiple || (one && one != contract.chunk)) {
+    if (one == 0) {
+        return;
+    }
+    const uint64_t ahead = contract.steps(static_cast<uint64_t>(std::max(contract.lookahead, 0)));
+    if (one % contract.frame_stride || one % contract.padding.multiple || one != contract.chunk ||
+        (ahead + 1) * contract.frame_stride > one) {
         fail(SIGNEDGE_BAD_FILE,
              "the contract: padding.frames (%u) must be a multiple of frame_stride (%u) and of padding.multiple (%u), "
-             "and equal to chunk (%u)",
-             one, contract.frame_stride, contract.padding.multiple, contract.chunk);
+             "equal to chunk (%u), and a step longer than lookahead (%d)",
+             one, contract.frame_stride, contract.padding.multiple, contract.chunk, contract.lookahead);
     }
 }
 

@@ -133,6 +133,10 @@ EngineFile open_engine(const std::string &path) { return Folder::exists(path) ? 
 
 Manifest parse_manifest(const std::string &text) {
     const Json json = parse_json(text, "its manifest.json");
+    const Json *kind = json.find("kind");
+    if (kind && kind->text() && *kind->text() == "bundle") {
+        fail(SIGNEDGE_BAD_FILE, "it is a bundle, not yet an engine: its build.sh makes it one, on the machine it is for");
+    }
     const Json *files = json.find("files");
     if (!files || !files->object()) {
         fail(SIGNEDGE_BAD_FILE, "its manifest.json is not that of an engine: it names no files");

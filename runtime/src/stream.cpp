@@ -60,8 +60,8 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     const Contract &contract = model_->contract;
     frame_values_ = contract.frame_values();
     stride_ = contract.frame_stride;
-    const uint64_t most_right = contract.padding.right + std::max(contract.padding.multiple, contract.padding.frames);
-    margin_ = contract.padding.left + most_right;
+    before_ = contract.padding.left;
+    behind_ = contract.padding.right + std::max(contract.padding.multiple, contract.padding.frames);
     if (!options_.whole) {
         if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
             fail(SIGNEDGE_INVALID_ARGUMENT,
@@ -86,7 +86,7 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     check_size(frames, steps);
     reserve(frames);
     times_.resize(options_.whole ? first_capacity : options_.chunk + queued + kept_times);
-    edge_.resize(most_right * frame_values_);
+    edge_.resize(most_edge() * frame_values_);
     posteriors_.reserve(steps * classes_);
     output_.reserve(steps * classes_);
     final_.reserve(4 * steps);
@@ -97,7 +97,8 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
 // any amount, and end the program once it is used.
 void Stream::check_size(uint64_t frames, uint64_t steps) const {
     const uint64_t raw_values = keypoints_ ? keypoints_->raw_values() : 0;
-    const uint64_t values = (frames + 3 * margin_) * frame_values_ + frames * raw_values + 2 * steps * classes_;
+    const uint64_t values =
+        (frames + before_ + behind_ + most_edge()) * frame_values_ + frames * raw_values + 2 * steps * classes_;
     if (values > most_values) {
         fail(SIGNEDGE_OUT_OF_MEMORY, "a stream of '%s' that holds %llu frames would take more than %llu GiB: ask for a "
              "smaller chunk, shift or queue", shown(model_->contract.name, 200).c_str(),
@@ -117,13 +118,13 @@ void Stream::make_room_for_glosses(uint64_t steps) {
 
 // Room for so many frames, beside what is there. Nothing changes when there is no memory for it.
 void Stream::reserve(uint64_t frames) {
-    if (frames > SIZE_MAX / 8 / frame_values_ - 2 * margin_) {
+    if (frames > SIZE_MAX / 8 / frame_values_ - before_ - behind_) {
         fail(SIGNEDGE_OUT_OF_MEMORY, "no room for %llu frames", static_cast<unsigned long long>(frames));
     }
     if (keypoints_) {
         raw_.resize(frames * keypoints_->raw_values());
     }
-    buffer_.resize((frames + 2 * margin_) * frame_values_);
+    buffer_.resize((frames + before_ + behind_) * frame_values_);
     capacity_ = frames;
 }
 
@@ -218,7 +219,7 @@ void Stream::make_room(uint64_t frames) {
         }
         return;
     }
-    if (waiting() + frames > most_waiting() && waiting() >= hop()) {
+    if (waiting() + frames > most_waiting() && waiting() >= options_.shift) {
         if (options_.when_full == SIGNEDGE_WHEN_FULL_REFUSE) {
             fail(SIGNEDGE_QUEUE_FULL, "%llu frames wait already: step the stream first",
                  static_cast<unsigned long long>(waiting()));
@@ -278,14 +279,14 @@ void Stream::reset() {
 // --------------------------------------------------------------------------------------------------------- windows ---
 
 bool Stream::ready() const {
-    return finished_ ? !complete_ : !options_.whole && waiting() >= hop();
+    return finished_ ? !complete_ : !options_.whole && waiting() >= options_.shift;
 }
 
 Stream::Window Stream::next_window() const {
     Window window;
-    const bool to_the_end = finished_ && (options_.whole || frames_ <= options_.chunk || waiting() < hop());
+    const bool to_the_end = finished_ && (reaches_back(frames_) || waiting() < hop());
     window.end = to_the_end ? frames_ : run_end_ + hop();
-    window.begin = options_.whole || window.end <= options_.chunk ? 0 : round_up(window.end - options_.chunk, stride_);
+    window.begin = reaches_back(window.end) ? 0 : round_up(window.end - options_.chunk, stride_);
     window.padded = model_->contract.padding.total(window.end - window.begin);
     return window;
 }
@@ -377,13 +378,22 @@ void Stream::run(Run &run, Stream *const *streams) {
     }
 }
 
+// Frames behind a window that its padding may lie over. Only short windows have much of it: before the end of a stream
+// they have no more than what waits behind them, and of a whole clip nothing.
+uint64_t Stream::most_edge() const {
+    const Padding &padding = model_->contract.padding;
+    const uint64_t full = uint64_t{padding.right} + padding.multiple;
+    return options_.whole ? full : std::min(behind_, std::max(full, most_waiting() + longest_gap));
+}
+
 // The window lies in the buffer as the network wants it but for its edges: they are written over the frames around it.
 // What lies before a window is never needed again; what lies behind is put back.
 void Stream::run_alone(const Window &window, uint64_t steps, uint64_t &run_ns) {
     const uint64_t left = model_->contract.padding.left;
     const uint64_t right = window.padded - left - (window.end - window.begin);
+    const uint64_t covered = std::min(right, frames_ - window.end);
     output_.resize(steps * classes_);
-    std::copy_n(slot(window.end), right * frame_values_, edge_.data());
+    std::copy_n(slot(window.end), covered * frame_values_, edge_.data());
     fill_edges(window, slot(window.begin) - left * frame_values_);
     std::exception_ptr failure;
     {
@@ -395,7 +405,7 @@ void Stream::run_alone(const Window &window, uint64_t steps, uint64_t &run_ns) {
             failure = std::current_exception();
         }
     }
-    std::copy_n(edge_.data(), right * frame_values_, slot(window.end));
+    std::copy_n(edge_.data(), covered * frame_values_, slot(window.end));
     if (failure) {
         std::rethrow_exception(failure);
     }
@@ -456,7 +466,7 @@ void Stream::absorb(const Window &window) {
         conclude();
         return;
     }
-    if (window.end > options_.chunk) {
+    if (!reaches_back(window.end)) {
         settle((window.end - options_.lookahead) / stride_);
     }
     const float *rest = posteriors_.data() + (settled_ - posteriors_begin_) * classes_;

@@ -1,7 +1,7 @@
 // A stream: frames in, windows of them through the network, glosses out.
 //
-// Whole clips: one run at the end; for a network of one length, windows that move on as far as they can, the first of
-// them once it is full (runtime/windows.py says how far). Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
+// Whole clips: one run at the end, or, of a network that takes one length, the windows that runtime/windows.py says.
+// Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
 // its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip
 // which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for
 // good, as the first run had it that saw `lookahead` frames behind it; later steps are decoded on trial after each run
@@ -25,7 +25,6 @@ namespace signedge {
 
 struct StreamOptions {  // resolved: no zero that means a default
     bool whole = false;
-    bool patient = false;  // nothing runs before the first window is full
     uint32_t chunk = 256, shift = 16, lookahead = 128, queue = 64;
     int32_t when_full = SIGNEDGE_WHEN_FULL_BLOCK;
     bool resample = false;
@@ -88,10 +87,14 @@ private:
     void let_go();
     uint64_t most_waiting() const { return uint64_t{options_.shift} + options_.queue; }
     uint64_t waiting() const { return frames_ - run_end_; }
-    float *slot(uint64_t frame) { return buffer_.data() + (margin_ + frame - base_) * frame_values_; }
+    float *slot(uint64_t frame) { return buffer_.data() + (before_ + frame - base_) * frame_values_; }
     float *raw_slot(uint64_t frame) { return raw_.data() + (frame - base_) * keypoints_->raw_values(); }
 
-    uint64_t hop() const { return options_.patient && run_end_ == 0 ? options_.chunk : options_.shift; }
+    // Frames from the end of the last run to that of the next, before the end is near. A whole clip's first is full.
+    uint64_t hop() const { return options_.whole && run_end_ == 0 ? options_.chunk : options_.shift; }
+    // Whether the window that ends at a frame still begins at the first.
+    bool reaches_back(uint64_t end) const { return options_.chunk == 0 || end <= options_.chunk; }
+    uint64_t most_edge() const;
     bool ready() const;
     Window next_window() const;
     static bool plan(Stream *const *streams, uint32_t count);
@@ -112,9 +115,9 @@ private:
     std::unique_ptr<ImagePreparer> image_;
     std::unique_ptr<KeypointPreparer> keypoints_;
     std::unique_ptr<Decoder> decoder_;
-    uint64_t frame_values_, classes_, stride_, margin_;
+    uint64_t frame_values_, classes_, stride_, before_, behind_;
 
-    // Prepared frames [base_, frames_), with a margin on both sides where a run writes its padding. raw_ has the same
+    // Prepared frames [base_, frames_), with room before and behind them where a run writes its padding. raw_ has the same
     // frames' points as they came. Older frames are let go when the buffer is full.
     std::vector<float> buffer_, raw_, edge_;
     uint64_t capacity_ = 0, base_ = 0, frames_ = 0;

@@ -112,7 +112,7 @@ def told(counts: Mapping[str, Any]) -> str:
     products = [f"{count} in {kind}" for kind, count in sorted(counts["products"].items())]
     says = f"products: {', '.join(products) or 'none are listed'}"
     if counts["unknown"]:
-        says += f"; of {inside['unknown']} blocks nothing is told"
+        says += f"; of {counts['unknown']} blocks nothing is told"
     some = [f"{item['node']} ({item['wanted']}, got {item['got']})" for item in counts["fallbacks"]]
     if not some:
         return f"{says}; nothing fell back"

@@ -15,7 +15,7 @@ from distill.corpus.schema import CorpusMetadata, SignClip
 from distill.corpus.store import Corpus, CorpusWriter
 from distill.models import build, resolve
 from distill.recipe import Recipe
-from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, RgbInput, body_and_hands_layout
+from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, Padding, RgbInput, body_and_hands_layout
 from runtime.hashing import sha256_bytes, sha256_file
 
 GLOSSES = ["COLD", "RAIN", "SUN", "WIND"]
@@ -108,12 +108,13 @@ def write_run(
 
 
 def write_engine(
-    folder: Path, checkpoint: str, precision: str = "fp32", target: str = "x86-cpu", rgb: bool = False, seed: int = 0
-) -> Path:
-    """An engine folder whose network is a mean over 4 frames and one random linear layer."""
+    folder: Path, checkpoint: str, precision: str = "fp32", target: str = "x86-cpu", rgb: bool = False, seed: int = 0,
+    frames: int = 0,
+) -> Path:  # fmt: skip
+    """An engine folder whose network is a mean over 4 frames and one random linear layer; of one length: `frames`."""
     folder.mkdir(parents=True)
     file = folder / "engine.onnx"
-    write_onnx(file, checkpoint, rgb, seed)
+    write_onnx(file, checkpoint, rgb, seed, frames)
     manifest = {
         "format": 1,
         "runtime": "onnxruntime",
@@ -128,7 +129,7 @@ def write_engine(
     return folder
 
 
-def write_onnx(file: Path, checkpoint: str, rgb: bool = False, seed: int = 0) -> Path:
+def write_onnx(file: Path, checkpoint: str, rgb: bool = False, seed: int = 0, frames: int = 0) -> Path:
     """The ONNX file of such an engine, with its contract."""
     spec = RGB if rgb else KEYPOINTS
     width, shape = (3 * 8 * 8, ["T", 3, 8, 8]) if rgb else (5 * len(JOINTS), ["T", len(JOINTS), 5])
@@ -151,7 +152,9 @@ def write_onnx(file: Path, checkpoint: str, rgb: bool = False, seed: int = 0) ->
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     sources = {"checkpoint": checkpoint} if checkpoint else {}
-    contract = Contract(file.parent.name, spec, (BLANK, *GLOSSES), 12.5, sources=sources)
+    padding = Padding(frames=frames)
+    name = file.parent.name
+    contract = Contract(name, spec, (BLANK, *GLOSSES), 12.5, chunk=frames, padding=padding, sources=sources)
     helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
     onnx.save(model, str(file))
     return file

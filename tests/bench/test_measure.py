@@ -22,6 +22,7 @@ from bench.measure import (
     measure,
     open_all,
     plain_twins,
+    size_of,
     spread,
 )
 from bench.provenance import checkout, provenance
@@ -39,6 +40,7 @@ from bench.record import (
 from devices.load import OtherWork
 from distill.corpus.check import warnings
 from runtime.errors import BadInput
+from runtime.windows import windows
 
 QUICK = TimingPlan(window=1, repeats=1, min_samples=2, max_samples=2, max_warmup=4, tolerance=1e9, pause=0, drift=1e9)
 
@@ -302,6 +304,28 @@ def test_twins_keep_runtime_and_precision(stage):
     assert plain_twins(by_name["light-taught-int8"], systems) == []  # there is no int8 engine of the plain run
     assert full_precision(by_name["light-taught-int8"], systems).name == "light-taught-fp32"
     assert full_precision(by_name["light-fp32"], systems) is None
+
+
+def test_engines_of_one_length_are_told_apart_and_pay_for_every_window(stage, tmp_path):
+    corpus, engines, runs = stage
+    checkpoint = json.loads((engines[1] / "manifest.json").read_text())["chain"]["checkpoint"]
+    made = [
+        write_engine(tmp_path / f"{precision}-{frames}", checkpoint, precision, seed=4, frames=frames)
+        for frames in (16, 0) for precision in ("fp32", "int8")
+    ]  # fmt: skip
+    systems, opened = open_all(made, [], runs, 1)
+    by_name = {system.name: system for system in systems}
+    assert set(by_name) == {"light-fp32", "light-int8", "light-fp32-16f", "light-int8-16f"}
+    for name in ("light-int8", "light-int8-16f"):
+        assert full_precision(by_name[name], systems).name == name.replace("int8", "fp32")
+    rows = corpus.split("test")
+    frames = sorted(row.frames for row in rows)[len(rows) // 2]
+    whole, windowed = (size_of(by_name[name], opened, rows) for name in ("light-fp32", "light-fp32-16f"))
+    runs_of_a_clip = len(windows(by_name["light-fp32-16f"].contract, frames))
+    assert runs_of_a_clip > 1 and windowed.counts[0].macs < whole.counts[0].macs
+    one_run = windowed.macs_per_frame * frames / runs_of_a_clip
+    assert any(one_run == pytest.approx(count.macs) for count in windowed.counts)
+    assert windowed.macs_per_frame > whole.macs_per_frame
 
 
 def test_clips_are_spread_over_the_lengths(stage):

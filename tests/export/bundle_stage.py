@@ -88,7 +88,8 @@ def run_command(bundle: Path, *words: str, python: str = sys.executable, **varia
     """`sh build.sh` of a bundle."""
     environment = {
         **os.environ, "PYTHON": python, "SIGNEDGE_KEY": str(bundle.parent / "key"),
-        "XDG_CACHE_HOME": str(bundle.parent / "cache"), "SIGNEDGE_ONNXRUNTIME_LIBRARY": onnxruntime_library(), **variables,
+        "XDG_CACHE_HOME": str(bundle.parent / "cache"), "SIGNEDGE_ONNXRUNTIME_LIBRARY": onnxruntime_library(),
+        **variables,
     }  # fmt: skip
     environment.pop("PYTHONPATH", None)
     return subprocess.run(

@@ -108,6 +108,8 @@ def test_graph_that_reads_badly_makes_no_bundle(exported: ExportReport, tmp_path
 
 
 def test_what_does_not_fit_together(exported: ExportReport, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="another contract"):
+        bundle_for(ORIN, exported, tmp_path / "orin", contract=contract(name="other"))
     with pytest.raises(BadInput, match="no chain"):
         bundle_for(ORIN, exported, tmp_path / "orin", made={})
     with pytest.raises(BadInput, match="nothing can be judged"):

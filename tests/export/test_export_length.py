@@ -18,10 +18,13 @@ from distill.corpus.store import Corpus
 from export.engine import Order, build_here, read_exported, start
 from export.length import of_one_length, window, with_length
 from export.onnx_graph import ExportReport, metadata
+from export.precision import Int8Plan
+from export.tailor import Calibration
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device.folder import read_bundle
 from runtime.engine import Engine, read_manifest
 from runtime.errors import BadInput, CriterionFailed
+from runtime.windows import windows
 
 DLA = "jetson-orin-nx-16gb@6.2"
 
@@ -48,8 +51,8 @@ def test_every_network_can_be_of_one_length(name: str, networks: Networks) -> No
 
 def test_lengths_that_the_contract_does_not_allow_are_told_with_those_that_it_does(exported: ExportReport) -> None:
     model, agreed = read_exported(exported.path)
-    for frames in (2, 30, 65540):
-        with pytest.raises(BadInput, match=rf"cannot be made for {frames} frames: it takes from 4 to 65536 in steps"):
+    for frames in (2, 30, 4100):
+        with pytest.raises(BadInput, match=rf"cannot be made for {frames} frames: it takes from 4 to 4096 in steps"):
             of_one_length(model, agreed, frames)
     assert window(agreed) == 256
 
@@ -99,6 +102,35 @@ def test_an_engine_of_one_length_reads_shorter_and_longer_clips(
         engine.log_probs(np.zeros((1, 36, 3, 8, 8), np.float32))
 
 
+def test_ranges_come_from_windows_and_times_from_clips(exported: ExportReport, corpus: Corpus) -> None:
+    _, agreed, _ = of_one_length(*read_exported(exported.path), 16)
+    calibration = Calibration(agreed, corpus, Int8Plan(clips=4))
+    clips, inputs = list(calibration.clips()), list(calibration.inputs())
+    assert len(clips) == 4 and all(len(clip) == len(windows(agreed, row.frames)) > 1
+                                   for clip, row in zip(clips, calibration.rows, strict=True))  # fmt: skip
+    np.testing.assert_array_equal(np.concatenate(clips), np.concatenate(inputs))
+    assert {x.shape[:2] for x in inputs} == {(1, 16)}
+
+
+def test_what_windows_cost_must_be_seen(exported: ExportReport, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="one length needs --corpus"):
+        start(exported.path, Order(precision="fp32", frames=32), None)
+
+
+def test_what_is_no_exported_file_any_more_is_no_measure_of_itself(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path
+) -> None:
+    """The gate compares with the file it is given: that must be the float graph of any length."""
+    words = ["check", str(exported.path), "--target", "x86-cpu", "--precision", "fp32", "--frames", "32"]
+    assert signedge.main([*words, "--out", str(tmp_path / "one.onnx")]) == 0
+    for frames in (0, 32, 64):
+        with pytest.raises(BadInput, match="of one length already, 32 frames: give the one it is from"):
+            start(tmp_path / "one.onnx", Order(precision="fp32", frames=frames), corpus)
+    build_here(start(exported.path, Order(precision="int8"), corpus), tmp_path / "engine")
+    with pytest.raises(BadInput, match="quantised already: give the file that `signedge export` wrote"):
+        start(tmp_path / "engine" / "engine.onnx", Order(precision="fp32"), corpus)
+
+
 def test_a_bundle_for_dla_is_of_one_length_and_takes_fp16_from_the_flag(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +141,8 @@ def test_a_bundle_for_dla_is_of_one_length_and_takes_fp16_from_the_flag(
     assert (request["profiles"], request["dla_core"]) == ([], 0)
     assert request["fp16"] and not request["strongly_typed"] and request["keep_fp32"]
     assert read_bundle(tmp_path / "nx")["gate"]["wer"] == 0
+    made = json.loads((tmp_path / "nx" / "made.json").read_text())
+    assert made["frames"] == 256 and made["dla"].startswith("DLA takes ")
     graph = onnx.load(tmp_path / "nx" / "model.onnx").graph
     assert sizes(graph.input[0]) == [1, 256, 3, 8, 8]
     assert not [node for node in graph.node if node.op_type == "Cast"]

@@ -89,6 +89,7 @@ def test_defaults_may_be_left_out() -> None:
         ({"chunk": -4}, "chunk is -4; it must be from 0"),
         ({"padding": Padding(6, 6, 4, 60)}, r"padding.frames \(60\) must be .* equal to chunk \(64\)"),
         ({"padding": Padding(6, 6, 24, 64)}, "multiple of frame_stride"),
+        ({"padding": Padding(6, 6, 4, 64), "lookahead": 61}, r"a step longer than lookahead \(61\)"),
         ({"padding": Padding(6, 6, 4, -4)}, "padding.frames is -4; it must be from 0"),
     ],
 )

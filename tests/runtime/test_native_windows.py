@@ -7,13 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from streaming import play, push
 
 from distill.models import build
 from export.length import of_one_length
 from export.onnx_graph import export_onnx, metadata, read_model
+from runtime.abi import REFUSE
 from runtime.binding import WHOLE_CLIP, Model, step_together
-from runtime.contract import BLANK, METADATA_KEY, Contract, KeypointInput, RgbInput, body_and_hands_layout, hand_root
+from runtime.contract import (
+    BLANK,
+    METADATA_KEY,
+    Contract,
+    KeypointInput,
+    Padding,
+    RgbInput,
+    body_and_hands_layout,
+    hand_root,
+)
 from runtime.decode import greedy
 from runtime.engine import Engine
 from runtime.errors import BadInput
@@ -166,7 +177,7 @@ def test_clips_of_any_length_are_read_as_the_rule_says(one_length: Path) -> None
         stream = model.stream(chunk=WHOLE_CLIP)
         assert play(stream, video) == expected
         statistics = stream.statistics()
-        assert (statistics["runs"], statistics["chunk"]) == (len(x), padding.frames), "no window is run twice"
+        assert (statistics["runs"], statistics["chunk"]) == (len(x), WHOLE_CLIP), "no window is run twice"
 
 
 def test_a_stream_through_one_length_follows_the_rule_of_all_streams(one_length: Path) -> None:
@@ -204,3 +215,74 @@ def test_streams_of_one_length_together_are_as_alone(one_length: Path) -> None:
     step_together(streams)
     for stream, video in zip(streams, videos, strict=True):
         assert [gloss.text for gloss in stream.poll()] == model.recognise(video, video)
+
+
+def test_joints_seen_late_change_every_window_of_a_whole_clip(one_length: Path) -> None:
+    """What is only known at the end is known to all windows, however often the stream was stepped before."""
+    engine = Engine.from_onnx(one_length, threads=1)
+    if engine.contract.modality == "rgb":
+        pytest.skip("of keypoints only")
+    model, video = Model(one_length, threads=1), clip(engine.contract, 200, 9)
+    video[:150, 1:3] = 0  # the shoulders, which are origin and scale
+    log_probs = joined(engine.contract, engine.log_probs(prepare(engine.contract, None, video)), 200)
+    expected = [engine.contract.glosses[label] for label in greedy(log_probs)]
+    assert len(expected) > 3
+    assert model.recognise(keypoints=video) == play(model.stream(chunk=WHOLE_CLIP), video) == expected
+
+
+def test_a_whole_clip_of_one_length_may_follow_another(one_length: Path) -> None:
+    model = Model(one_length, threads=1)
+    contract = Contract.from_json(model.contract)
+    stream = model.stream(chunk=WHOLE_CLIP, when_full=REFUSE)
+    for frames in (200, 30, 140):
+        video = clip(contract, frames, frames)
+        assert play(stream, video) == model.recognise(video, video)
+        stream.reset()
+
+
+def write_mixer(path: Path, contract: Contract) -> None:
+    """A network of one length whose every step depends on all of its input: other windows give other steps."""
+    rng, classes = np.random.default_rng(0), len(contract.glosses)
+    frames, stride = contract.padding.frames, contract.frame_stride
+    constants = {
+        "pixels": np.array([3, 4]), "grouped": np.array([1, frames // stride, 3 * stride]), "time": np.array([1]),
+        "near": rng.normal(0, 30, (3 * stride, classes)), "far": rng.normal(0, 300, (3 * stride, classes)),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "pixels"], ["means"], keepdims=0),
+        helper.make_node("Reshape", ["means", "grouped"], ["steps"]),
+        helper.make_node("ReduceMean", ["steps", "time"], ["mean"], keepdims=1),
+        helper.make_node("MatMul", ["steps", "near"], ["here"]),
+        helper.make_node("MatMul", ["mean", "far"], ["all"]),
+        helper.make_node("Add", ["here", "all"], ["scores"]),
+        helper.make_node("LogSoftmax", ["scores"], ["log_probs"]),
+    ]
+    stored = [
+        numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(np.float32), name)
+        for name, value in constants.items()
+    ]
+    sides = {"input": [1, frames, 3, 4, 4], "log_probs": [1, frames // stride, classes]}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in sides.items()]
+    graph = helper.make_graph(nodes, "mixer", ends[:1], ends[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model.metadata_props.add(key=METADATA_KEY, value=contract.to_json())
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("frames", "lookahead", "stride"),
+    [(16, -1, 4), (16, 0, 4), (16, 3, 4), (16, 12, 4), (48, 6, 4), (48, 20, 4), (48, 40, 4), (64, 32, 4), (27, 7, 3)],
+)
+def test_both_take_every_step_from_the_same_window(tmp_path: Path, frames: int, lookahead: int, stride: int) -> None:
+    glosses = (BLANK, *(f"G{number}" for number in range(1, 200)))
+    agreed = Contract(
+        "mixer", RgbInput(4, 4), glosses, 25.0, stride, lookahead, frames, 0, Padding(0, 0, stride, frames)
+    )
+    write_mixer(tmp_path / "mixer.onnx", agreed)
+    model, engine = Model(tmp_path / "mixer.onnx", threads=1), Engine.from_onnx(tmp_path / "mixer.onnx", threads=1)
+    for length in (1, frames - 1, frames, frames + 1, 2 * frames + 5, 5 * frames):
+        video = np.random.default_rng(length).integers(0, 256, (length, 4, 4, 3)).astype(np.uint8)
+        log_probs = joined(agreed, engine.log_probs(prepare(agreed, video, None)), length)
+        assert len(log_probs) == agreed.steps(length)
+        assert model.recognise(video) == [glosses[label] for label in greedy(log_probs)]
+        assert play(model.stream(), video), "a stream of which nothing is asked fits"

@@ -129,7 +129,7 @@ public:
     OnnxRuntimeSession(const EngineFile &engine, const SessionOptions &options)
         : api_(options.library), env_(api_), session_(api_), memory_(api_), ports_(engine) {
         api_.call<create_env>(int{warning}, "signedge", &env_.handle);
-        // No reports of what it runs, over the network. The first, of the process, is made by now: see the header.
+        // What it may be asked not to report, over the network; the rest is for the environment: see the header.
         api_.call<disable_telemetry>(static_cast<const Env *>(env_.handle));
         Owned<Options, release_options> settings(api_);
         api_.call<create_options>(&settings.handle);
