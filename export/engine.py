@@ -19,7 +19,19 @@ from export.length import of_one_length, window
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
 from export.precision import Int8Plan
-from export.tailor import AUTO, NEEDS_CLIPS, TENSORRT, TRAIN, Calibration, Cut, Lowering, fitted, in_precision, lowered
+from export.tailor import (
+    AUTO,
+    NEEDS_CLIPS,
+    TENSORRT,
+    TRAIN,
+    Calibration,
+    Cut,
+    Lowering,
+    dialect_of,
+    fitted,
+    in_precision,
+    lowered,
+)
 from runtime.atomic import atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device.judging import require
@@ -53,6 +65,7 @@ class Order:
     frames: int = 0  # the only length of clip that the engine takes; 0: any, with `dla` the window of the contract
     dla: bool = False  # on the deep learning accelerator of Jetson modules that have one
     device: str = ""  # user@host[:port] of the machine that builds it over SSH; "": this one, if it is the target
+    plan: Mapping[str, Any] = field(default_factory=dict)  # what else is asked of TensorRT: fields of a BuildRequest
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -91,7 +104,7 @@ class Job:
 
     def request(self, flags: dict[str, Any]) -> BuildRequest | None:
         """What a compiling runtime is asked for; None for one that reads the graph as it is."""
-        return request_for(self.target, self.contract, self.corpus, flags)
+        return request_for(self.target, self.contract, self.corpus, {**flags, **self.order.plan})
 
 
 def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
@@ -103,6 +116,7 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     target = _resolved(order)
     if order.dla and target.profile.dla is None:
         raise Refused(f"{target.profile.name} has no DLA: leave out --dla")
+    _require_plan(order.plan, target)
     warnings = [*target.said, *([target.software.note] if target.software.note else [])]
     if corpus is None and order.precision in NEEDS_CLIPS:
         needs = "training clips to calibrate on, and a development split for the WER gate"
@@ -139,6 +153,21 @@ def _resolved(order: Order) -> Resolved:
 
     with looked_at(order.device) as root:
         return resolve(order.target, root)._replace(at_hand=False, dla=order.dla)
+
+
+def _require_plan(asked: Mapping[str, Any], target: Resolved) -> None:
+    """Raise `BadInput` or `Refused` where the target's software makes no such plan."""
+    if not asked:
+        return
+    software, plans = target.software, dialect_of(target).plans
+    if software.runtime not in TENSORRT:
+        raise BadInput(f"{', '.join(asked)}: that is asked of TensorRT, and {software.runtime} builds no plans")
+    if asked.get("version_compatible") and not plans.version_compatible:
+        raise Refused(f"{software.name} makes no version-compatible plans: {plans.says}")
+    level = asked.get("hardware_compatible", "")
+    if level and (level not in plans.hardware_compatible or (level == "ampere_plus" and target.profile.soc)):
+        known = ", ".join(plans.hardware_compatible) or "none"
+        raise Refused(f"no plans of hardware level '{level}' for {target.profile.name} ({known} known): {plans.says}")
 
 
 def _elsewhere(order: Order, target: Resolved) -> str:

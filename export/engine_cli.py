@@ -32,6 +32,9 @@ def engine(
     budget_minutes: Annotated[float, typer.Option(help="auto: how long to search; what was tried is kept")] = 10.0,
     frames: Annotated[int, typer.Option(min=0, help="for clips of this length alone; windows over longer ones")] = 0,
     dla: Annotated[bool, typer.Option("--dla", help="for a Jetson's DLA; no --frames: the model's window")] = False,
+    workspace_mb: Annotated[int, typer.Option(min=0, help="TensorRT: most scratch memory, MiB; 0: its own")] = 0,
+    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="TensorRT: newer ones run it")] = False,
+    hardware_compatible: Annotated[str, typer.Option(help="TensorRT: ampere_plus or same_compute_capability")] = "",
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
     tar: Annotated[bool, typer.Option("--tar", help="pack the bundle into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
@@ -48,7 +51,12 @@ def engine(
 
     check_free(out)
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
-    order = Order(target, precision, max_wer_rise, plan, budget_minutes, frames, dla, device)
+    asked = {
+        "workspace_mb": workspace_mb, "version_compatible": version_compatible,
+        "hardware_compatible": hardware_compatible,
+    }  # fmt: skip
+    wanted = {name: value for name, value in asked.items() if value}
+    order = Order(target, precision, max_wer_rise, plan, budget_minutes, frames, dla, device, wanted)
     job = start(model, order, Corpus(corpus) if corpus else None)
     if tar and (device or not job.elsewhere):
         raise BadInput("--tar packs a bundle, and an engine is made at once: leave it out")

@@ -44,6 +44,14 @@ def test_json_is_all_that_goes_to_stdout(
     assert json.loads(capsys.readouterr().out) == read_bundle(tmp_path / "orin")
 
 
+def test_what_is_asked_of_the_plan_reaches_the_request(exported: ExportReport, corpus: Corpus, tmp_path: Path) -> None:
+    words = ["--workspace-mb", "256", "--version-compatible", "--hardware-compatible", "ampere_plus"]
+    assert run(exported, corpus, tmp_path / "a10", "--target", "a10@tensorrt-10.3", "--precision", "fp16", *words) == 0
+    request = json.loads((tmp_path / "a10" / "request.json").read_text())
+    assert (request["workspace_mb"], request["version_compatible"]) == (256, True)
+    assert request["hardware_compatible"] == "ampere_plus"
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_what_flags_round_on_the_device_is_rounded_where_it_is_judged(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, precision: str
@@ -70,6 +78,10 @@ def test_the_same_order_gives_the_same_bundle(exported: ExportReport, corpus: Co
         (["--target", ORIN, "--tar", "--device", "user@nowhere.invalid"], 2, "there is no host of this name"),
         (["--target", "jetson-agx-orin-64gb@7.2.2", "--dla"], 3, "would fit: --precision fp16"),
         (["--target", "jetson-orin-nx-16gb", "--precision", "auto", "--dla"], 3, "--precision fp16 or int8"),
+        (["--workspace-mb", "64"], 2, "workspace_mb: that is asked of TensorRT, and onnxruntime builds no plans"),
+        (["--target", "jetson-xavier-nx@5.1", "--version-compatible"], 3, "JetPack 5.1 makes no version-compatible"),
+        (["--target", ORIN, "--hardware-compatible", "ampere_plus"], 3, "not for Jetson"),
+        (["--target", "t4@tensorrt-10.3", "--hardware-compatible", "hopper"], 3, "(ampere_plus known)"),
         (["--frames", "30"], 2, "cannot be made for 30 frames: it takes from"),
         (["--target", "jetson-nano", "--precision", "fp16", "--dla"], 3, "jetson-nano has no DLA"),
         (["--target", "x86-cpu", "--dla"], 3, "has no DLA"),
