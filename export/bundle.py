@@ -25,6 +25,7 @@ import runtime
 from export.backends.base import write_graph
 from export.gate import SPLIT, doubts
 from export.onnx_graph import metadata, versions
+from export.precision import report
 from export.precision.nearness import has_float16, widened
 from runtime.atomic import atomic_file, atomic_folder
 from runtime.contract import METADATA_KEY, Contract
@@ -188,6 +189,8 @@ def make_bundle(
         require(verdict, f"'{contract.name}' in {precision}, as lowered for {needs.target},")
         said += doubts(verdict.clips, verdict.baseline_wer)
         told = {name: value for name, value in made.items() if name != "chain"}
+        if "decisions" in told:
+            (folder / report.FILE).write_text(report.page(contract.name, told), encoding="utf-8")
         write_json(folder / layout.MADE, {**told, "warnings": [*made.get("warnings", ()), *said]})
         _copy_sources(folder)
         said += _add_libraries(folder, needs, onnxruntime)

@@ -18,7 +18,7 @@ from export.gate import SPLIT, GateResult, check_corpus, check_split, doubts, ju
 from export.length import of_one_length, window
 from export.onnx_graph import PARITY_KEY, metadata, read_model, versions
 from export.parity import TOLERANCE
-from export.precision import Int8Plan
+from export.precision import Int8Plan, report
 from export.tailor import (
     AUTO,
     NEEDS_CLIPS,
@@ -217,7 +217,9 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         else:
             require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
             warnings += doubts(result.clips, result.baseline_wer)
-        files = {name: sha256_file(folder / name) for name in built.files}
+        if "decisions" in cut.facts:
+            (folder / report.FILE).write_text(report.page(job.contract.name, cut.facts), encoding="utf-8")
+        files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         manifest = sign({
             "format": MANIFEST_FORMAT,
             "name": job.contract.name,

@@ -33,7 +33,7 @@ def engine(
     frames: Annotated[int, typer.Option(min=0, help="for clips of this length alone; windows over longer ones")] = 0,
     dla: Annotated[bool, typer.Option("--dla", help="for a Jetson's DLA; no --frames: the model's window")] = False,
     workspace_mb: Annotated[int, typer.Option(min=0, help="TensorRT: most scratch memory, MiB; 0: its own")] = 0,
-    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="TensorRT: newer ones run it")] = False,
+    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="TensorRT: also for newer")] = False,
     hardware_compatible: Annotated[str, typer.Option(help="TensorRT: ampere_plus or same_compute_capability")] = "",
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
     tar: Annotated[bool, typer.Option("--tar", help="pack the bundle into OUT.tar, too")] = False,
@@ -143,7 +143,7 @@ def _gate_lines(manifest: dict[str, Any]) -> list[str]:
     if not gate:
         return []
     read = f"{gate['wer']:.2f} % on {gate['clips']} {gate['split']} clips"
-    if manifest["precision"] == "fp32":
+    if manifest["precision"] == "fp32" and not gate["changed"]:
         return [f"WER {read}"]
     interval = f"{gate['low']:+.2f} to {gate['high']:+.2f}"
     rise = f"rise {gate['rise']:+.2f} points ({interval}), {gate['budget']:.2f} allowed"

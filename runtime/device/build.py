@@ -115,6 +115,8 @@ class Build:
         with atomic_folder(self.out / ENGINE) as folder:
             for name, data in built.files.items():
                 (folder / name).write_bytes(data)
+            if bundles.PAGE in manifest["files"]:
+                shutil.copyfile(str(self.bundle / bundles.PAGE), str(folder / bundles.PAGE))
             for name in RECORDS:
                 if (self.logs / name).is_file():
                     shutil.copyfile(str(self.logs / name), str(folder / name))

@@ -22,6 +22,7 @@ CONTRACT = "contract.json"
 REQUEST = "request.json"
 MADE = "made.json"
 CLIPS = "clips/clips.json"
+PAGE = "precision.md"  # for people: what each node computes in, and why
 TYPES: Dict[str, Any] = {"uint8": np.dtype("u1"), "float32": np.dtype("<f4")}  # of clips: frames, keypoints
 
 

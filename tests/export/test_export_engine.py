@@ -36,7 +36,12 @@ def test_int8_engine_passes_its_gate_and_chains_its_sources(
 ) -> None:
     manifest = build(exported.path, "x86-cpu", "int8", corpus, tmp_path / "engine", plan=Int8Plan(clips=8))
     assert json.loads((tmp_path / "engine" / "manifest.json").read_text()) == manifest
-    assert sorted(item.name for item in (tmp_path / "engine").iterdir()) == ["engine.onnx", "manifest.json"]
+    files = ["engine.onnx", "manifest.json", "precision.md"]
+    assert sorted(item.name for item in (tmp_path / "engine").iterdir()) == files
+    page = (tmp_path / "engine" / "precision.md").read_text()
+    for item in manifest["decisions"]:
+        assert f"| {item['node']} | {item['op']} | {item['precision']} | {item['why']} |" in page
+    assert "Ranges were taken on 8 clips of the train split" in page
     gate = manifest["gate"]
     assert gate["passed"] and gate["clips"] == 8 and gate["baseline_wer"] == 0 and gate["rise"] <= 0.5
     chain = manifest["chain"]
