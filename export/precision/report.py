@@ -42,6 +42,7 @@ def _near(facts: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"On {found['clips']} of them, {found['flips']} of {found['steps']} steps have another most probable label "
-        f"than in FP32; log-probabilities differ by {found['largest']:.2g} at most, posteriors by {found['divergence']:.2g} "
-        "nats a step on average. Whether that matters is for the WER gate to say: see the manifest."
+        f"than in FP32; log-probabilities differ by {found['largest']:.2g} at most, posteriors by "
+        f"{found['divergence']:.2g} nats a step on average. "
+        "Whether that matters is for the WER gate to say: see the manifest."
     ]
