@@ -1,4 +1,4 @@
-"""A target that is not this machine: a bundle that becomes an engine there by one command, by hand or over SSH."""
+"""What this process cannot build: a bundle that becomes an engine by one command, by hand, over SSH or beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.beside import build_beside
 from export.bundle import Bundle, make_bundle
 from export.engine import GATE_THREADS, Job, described, origins, parity
 from export.gate import SPLIT
-from export.ship import Shipped, ship
+from export.outcome import Outcome
+from export.ship import ship
 from export.tailor import Cut
 from runtime.contract import RgbInput
 from runtime.device.builders import BUILDERS
@@ -50,13 +52,19 @@ def bundle_for(job: Job, out: Path, archive: bool = False, cut: Cut | None = Non
     )  # fmt: skip
 
 
-def build_on(job: Job, out: Path, tell: Tell, cut: Cut | None = None) -> Shipped:
-    """Build the job's engine on its device over SSH, judge it there, bring it back to `out`."""
+def build_by_bundle(job: Job, out: Path, tell: Tell, cut: Cut | None = None) -> Outcome:
+    """Build and judge the job's engine by way of a bundle, on its device or by this system's Python; keep it at `out`.
+
+    Raises as `bundle_for`, `export.ship.ship` and `export.beside.build_beside` do.
+    """
     with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         bundle = bundle_for(job, Path(work) / "bundle", cut=cut)
         for line in bundle.said:
             tell(line)
-        return ship(bundle.folder, job.order.device, out, progress=tell)
+        if job.order.device:
+            return ship(bundle.folder, job.order.device, out, progress=tell)
+        tell(f"signedge's own Python has no module {job.lacks}: the system's builds, or the one that $PYTHON names")
+        return build_beside(bundle.folder, out, tell)
 
 
 def gate_clips(job: Job, corpus: Corpus) -> Iterator[GateClip]:

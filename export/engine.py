@@ -98,6 +98,12 @@ class Job:
         """The INT8 options as this target carries them out."""
         return fitted(self.order.int8, self.target)
 
+    @property
+    def lacks(self) -> str:
+        """The Python module that is all that this target, at hand, lacks; its system's Python may have it."""
+        here = backend(self.target.software.runtime).available(self.target.profile)
+        return here.lacks if self.target.at_hand else ""
+
     def cut(self) -> Cut:
         """The graph in the precision that was ordered (not auto)."""
         return in_precision(self.lowering.graph, self.order.precision, self.calibration, self.target, self.plan)

@@ -36,13 +36,14 @@ def engine(
     version_compatible: Annotated[bool, typer.Option("--version-compatible", help="TensorRT: also for newer")] = False,
     hardware_compatible: Annotated[str, typer.Option(help="TensorRT: ampere_plus or same_compute_capability")] = "",
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
-    tar: Annotated[bool, typer.Option("--tar", help="pack the bundle into OUT.tar, too")] = False,
+    tar: Annotated[bool, typer.Option("--tar", help="leave a bundle, and pack it into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
 ) -> None:
     """Compile MODEL for TARGET. An engine whose WER rises beyond the budget is not kept (exit status 1).
 
     Where the target is another machine, what is left is a bundle: it becomes an engine there by one command, or, with
-    --device, at once over SSH.
+    --device, at once over SSH. On the target itself, where only signedge's own Python lacks TensorRT, the system's
+    Python builds and judges the engine; --tar leaves the bundle there, too.
     """
     from distill.corpus.store import Corpus
     from export.engine import Order, start
@@ -85,12 +86,12 @@ def _made(job: Job, out: Path, tar: bool) -> tuple[dict[str, Any], list[str]]:
         for warning in manifest["warnings"][len(job.warnings) :]:
             _tell(warning)
         return manifest, _engine_lines(manifest, out)
-    if job.order.device:
-        from export.elsewhere import build_on
+    if job.order.device or (job.lacks and not tar):
+        from export.elsewhere import build_by_bundle
 
-        shipped = build_on(job, out, _tell, cut)
-        told = f"{out}: built and judged on {job.order.device}; logs and records in {shipped.logs}"
-        made = shipped.manifest
+        outcome = build_by_bundle(job, out, _tell, cut)
+        place = f"on {job.order.device}" if job.order.device else "here by the system's Python"
+        told, made = f"{out}: built and judged {place}; logs and records in {outcome.logs}", outcome.manifest
         return made, [told, *_inside_lines(made), *_search_lines(search), *_gate_lines(made)]
     from export.elsewhere import bundle_for
 

@@ -16,20 +16,19 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from devices import jetson
 from export.bundle import COMMAND, add_file
-from runtime.atomic import atomic_folder, check_free
+from export.outcome import Outcome, Running, failure_of, keep, started
+from runtime.atomic import check_free
 from runtime.device.build import ENGINE, LOGS
-from runtime.device.folder import MANIFEST, read_bundle, write_json
+from runtime.device.folder import MANIFEST, read_bundle
 from runtime.device.machine import ROOT_VARIABLE
-from runtime.engine import read_manifest
-from runtime.errors import BadInput, CriterionFailed, Refused, SignedgeError
+from runtime.errors import BadInput, SignedgeError
 from runtime.hashing import sha256_file
-from runtime.trust import sign
 
 OPTIONS_VARIABLE = "SIGNEDGE_SSH"  # more options for ssh, as on its command line; they go before ours and win
 SETTINGS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=3")
@@ -57,18 +56,6 @@ class Lost(BadInput):
     """The connection ended in the middle. Running the same again goes on with what was copied."""
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """What came back: the engine folder (None after a check of the CPU path) and the folder of logs and records.
-
-    `manifest` is the engine's, or the bundle's where there is no engine.
-    """
-
-    engine: Path | None
-    logs: Path
-    manifest: dict[str, Any]
-
-
 def ship(
     bundle: Path,
     device: str,
@@ -76,7 +63,7 @@ def ship(
     cpu: bool = False,
     progress: Callable[[str], None] = print,
     folder: str = FOLDER,
-) -> Shipped:
+) -> Outcome:
     """Build `bundle` on `device` (user@host[:port]) and bring the engine to `out`, logs and records to `out`.logs.
 
     `cpu` only compares what the device's CPU reads (no engine). `folder` is where to work on the device, relative to
@@ -93,7 +80,7 @@ def ship(
     try:
         _send(far, bundle, hashes, progress)
         failure = far.build(cpu, progress)
-        logs, engine = _bring(far, out, wanted=failure is None and not cpu)
+        outcome = _bring(far, out, wanted=failure is None and not cpu)
     except Lost:
         raise
     except BaseException:
@@ -106,7 +93,7 @@ def ship(
         progress(f"{far.folder} was left on {far.host}: {error}")
     if failure is not None:
         raise failure
-    return Shipped(engine, logs, manifest if engine is None else read_manifest(engine))
+    return outcome
 
 
 @contextlib.contextmanager
@@ -146,23 +133,11 @@ class _Far:
         given = shlex.split(os.environ.get(OPTIONS_VARIABLE, ""))
         self._words = [program, *given, *OPTIONS, *(("-p", port) if port else ()), "--", self.host]
 
-    @contextlib.contextmanager
-    def start(self, script: str, **pipes: Any) -> Iterator[_Running]:
+    def start(self, script: str, **pipes: Any) -> AbstractContextManager[Running]:
         """A script of sh on the device, in our folder there."""
         place = shlex.quote(self.folder)
         words = [*self._words, f"sh -c {shlex.quote(f'mkdir -p {place} && cd {place} || exit 73; {script}')}"]
-        with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(words, stderr=errors, **{"stdin": subprocess.DEVNULL, **pipes})
-            try:
-                yield _Running(process, errors)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                for pipe in (process.stdin, process.stdout):
-                    with contextlib.suppress(OSError):
-                        if pipe is not None:
-                            pipe.close()
-                process.wait()
+        return started(words, **pipes)
 
     def ask(self, script: str) -> list[str]:
         """The lines that a script prints. Raises `BadInput`, or `Lost`, where it fails."""
@@ -172,7 +147,7 @@ class _Far:
             self.check(running)
         return text.partition(f"{MARK}\n")[2].splitlines()
 
-    def check(self, running: _Running) -> None:
+    def check(self, running: Running) -> None:
         """Raise what the end of a command means, unless it ended well."""
         status = running.process.wait()
         if status == 0:
@@ -215,20 +190,10 @@ class _Far:
             f"exec sh {COMMAND} --out {RUN}{' --cpu' if cpu else ''}"
         )
         with self.start(script, stdout=subprocess.PIPE) as running:
-            assert running.process.stdout is not None
-            for line in running.process.stdout:
-                progress(line.decode("utf-8", "replace").rstrip("\n"))
-            status = running.process.wait()
-            said = running.errors()
-        if status == 0:
-            return None
+            status, said = running.follow(progress), running.errors()
         if status == LOST or status < 0:
             raise self._unreached(said)
-        told = said[-1].removeprefix("signedge: ") if said else f"its build ended with status {status}"
-        kind = {1: CriterionFailed, 3: Refused}.get(status, BadInput)
-        if status == 1 and any(line.startswith("Traceback") for line in said):  # it did not even begin
-            kind = BadInput
-        return kind(f"{self.host}: {told}")
+        return failure_of(status, said, f"{self.host}: ")
 
     def clean(self) -> None:
         """Remove what was copied and built there."""
@@ -242,17 +207,6 @@ _END_EARLIER = (
     'if [ -f pid ] && grep -q runtime.device.build "/proc/$(cat pid)/cmdline" 2>/dev/null; '
     'then kill "$(cat pid)"; sleep 1; fi'
 )
-
-
-@dataclass
-class _Running:
-    process: subprocess.Popen[bytes]
-    _errors: IO[bytes]
-
-    def errors(self) -> list[str]:
-        """What it wrote to stderr, lines with words."""
-        self._errors.seek(0)
-        return [line.strip() for line in self._errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
 
 
 def _listed(lines: Sequence[str]) -> dict[str, str]:
@@ -294,25 +248,15 @@ def _send(far: _Far, bundle: Path, hashes: Mapping[str, str], progress: Callable
     progress(f"{far.host} has every file as it was made")
 
 
-def _bring(far: _Far, out: Path, wanted: bool) -> tuple[Path, Path | None]:
-    """Logs to `out`.logs and, if wanted, the engine to `out`; each whole, and as it was there, or not at all."""
+def _bring(far: _Far, out: Path, wanted: bool) -> Outcome:
+    """What the far run left, logs and, if wanted, the engine, each as it is there, kept here."""
     names = [LOGS, ENGINE] if wanted else [LOGS]
     told = _listed(far.ask(f"cd {RUN} 2>/dev/null && find {' '.join(names)} -type f -exec sha256sum {{}} + || true"))
     listed = {name: digest for name, digest in told.items() if re.fullmatch(r"(logs|engine)/[\w-][\w.-]*", name)}
-    logs = out.with_name(f"{out.name}.logs")
-    with tempfile.TemporaryDirectory(prefix="signedge.") as scratch:
-        work = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix="signedge.") as work:
         if listed:
-            _fetch(far, names, listed, work)
-            with atomic_folder(logs, replace=True) as target:
-                _move(work / LOGS, target)
-        if not wanted:
-            return logs, None
-        with atomic_folder(out) as target:
-            _move(work / ENGINE, target)
-            write_json(target / MANIFEST, sign(read_manifest(target)))  # ours: we had it built
-            read_manifest(target)
-    return logs, out
+            _fetch(far, names, listed, Path(work))
+        return keep(Path(work), out, wanted)
 
 
 def _fetch(far: _Far, names: Sequence[str], listed: Mapping[str, str], work: Path) -> None:
@@ -334,9 +278,3 @@ def _fetch(far: _Far, names: Sequence[str], listed: Mapping[str, str], work: Pat
     for name, expected in listed.items():
         if not (work / name).is_file() or sha256_file(work / name) != expected:
             raise BadInput(f"{far.host}: {name} did not come back as it is there; run the same again")
-
-
-def _move(source: Path, target: Path) -> None:
-    for path in sorted(source.iterdir()) if source.is_dir() else ():
-        shutil.copyfile(path, target / path.name)
-

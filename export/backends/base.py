@@ -34,6 +34,7 @@ class Availability:
     builds: bool
     runs: bool
     why_not: str = ""  # what is missing, and where it comes from; "" where both can be done
+    lacks: str = ""  # the Python module, where that is all that is missing
 
     @property
     def here(self) -> bool:

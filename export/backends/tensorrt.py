@@ -34,7 +34,8 @@ class TensorRt:
             there = "TensorRT builds only on a machine with the target's GPU, where a bundle does it"
             return Availability(False, False, f"{there} ({other})")
         if find_spec(self._module) is None:
-            return Availability(False, False, str(MissingExtra(self._module, EXTRAS[self._module])))
+            why_not = str(MissingExtra(self._module, EXTRAS[self._module]))
+            return Availability(False, False, why_not, lacks="" if other else self._module)
         return Availability(True, not other, other)
 
     def build(

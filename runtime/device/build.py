@@ -144,7 +144,7 @@ class Build:
             bundles.write_json(folder / bundles.MANIFEST, sign(told))
             written = read_manifest(folder)  # what was written must be what any user's reader accepts
             verify_chain(folder, written, built.contract, built.engine_file)
-        self.say(f"the engine passed its gate: {self.out / ENGINE}; README.txt says how to run it")
+        self.say(f"the engine passed its gate: it is in {ENGINE}/, beside {LOGS}/")
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return 130
     except Exception as error:  # a status of 1, which Python would give, means that the gate was failed
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"signedge: unexpected {line}; no engine was left, see {out / LOGS / ERROR}", file=sys.stderr, flush=True)
+        print(f"signedge: unexpected {line}; no engine was left, see {LOGS}/{ERROR}", file=sys.stderr, flush=True)
         return 2
     return 0
 

@@ -97,6 +97,13 @@ def run_command(bundle: Path, *words: str, python: str = sys.executable, **varia
     )
 
 
+def stand_in_t4(folder: Path) -> dict[str, str]:
+    """The variables of a machine that has a stand-in of a T4, with trtexec and without a module of Python."""
+    driver, program = stand_in_driver(folder / "driver"), stand_in_trtexec(folder / "programs")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {"LD_LIBRARY_PATH": str(driver), "HOST_CUDA_CAPABILITY": "7.5", "PATH": path}
+
+
 def fake_jetson(root: Path, l4t: str = "36 4.3", chip: str = "tegra234", model: str = "Orin Nano") -> Path:
     """The files by which a Jetson tells what it is."""
     release, revision = l4t.split()

@@ -27,7 +27,7 @@ from bundle_stage import (
     python_of,
     rewrite_clips,
     run_command,
-    stand_in_driver,
+    stand_in_t4,
     stand_in_trtexec,
 )
 from export_stage import contract
@@ -267,9 +267,7 @@ def test_rtx_plan_is_built_and_cannot_be_judged_without_a_gpu(exported: ExportRe
 def t4(exported: ExportReport, tmp_path: Path) -> dict[str, str]:
     """A bundle for a T4 in `bundle`, and the variables of a machine that has a stand-in of one, without a module."""
     bundle_for(T4, exported, tmp_path / "bundle")
-    driver, program = stand_in_driver(tmp_path / "driver"), stand_in_trtexec(tmp_path / "programs")
-    path = f"{program.parent}:{os.environ['PATH']}"
-    return {"LD_LIBRARY_PATH": str(driver), "HOST_CUDA_CAPABILITY": "7.5", "PATH": path}
+    return stand_in_t4(tmp_path)
 
 
 def test_plan_by_trtexec_passes_its_gate(t4: dict[str, str], tmp_path: Path) -> None:

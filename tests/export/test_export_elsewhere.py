@@ -127,11 +127,11 @@ def test_a_corpus_without_clips_for_the_gate_is_told_at_once(exported: ExportRep
     assert not (tmp_path / "engine").exists()
 
 
-def test_where_the_runtime_is_missing_on_its_own_machine_a_bundle_is_left(
+def test_where_its_own_machine_has_no_working_driver_a_bundle_is_left(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """A Jetson whose TensorRT belongs to another Python than signedge's: its own build.sh finds it."""
+    """Such as in a container on a Jetson: no Python there can build, but the Jetson can."""
     real = engines.resolve
     monkeypatch.setattr(engines, "resolve", lambda *given: real(*given)._replace(at_hand=True))
     assert run(exported, corpus, tmp_path / "orin", "--target", ORIN, "--precision", "fp32") == 0
