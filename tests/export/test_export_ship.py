@@ -15,15 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bundle_stage import HERE, ORIN, bundle_for, fake_jetson, gate_clips, onnxruntime_library, rewrite_clips
+from bundle_stage import (
+    HERE,
+    ORIN,
+    T4,
+    bundle_for,
+    fake_jetson,
+    gate_clips,
+    onnxruntime_library,
+    rewrite_clips,
+    stand_in_t4,
+)
 
 import signedge
 from devices.profile import resolve
 from distill.corpus.store import Corpus
 from export.onnx_graph import ExportReport
 from export.ship import Lost, looked_at, ship
-from runtime.engine import Engine
+from runtime.device.folder import read_bundle
+from runtime.engine import PLAN_FACTS, PLAN_FILE, Engine, read_manifest
 from runtime.errors import BadInput, CriterionFailed, Refused
+from runtime.hashing import sha256_file
+from runtime.trt.compat import check_plan
+from runtime.trust import verify, verify_chain
 
 CUT = """
 import os, socket, sys, threading, time
@@ -137,9 +151,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def bundles(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles for a CPU like this one and for Orin Nano."""
+    """Bundles for a CPU like this one, for Orin Nano and for a T4."""
     folder = tmp_path_factory.mktemp("bundles")
-    for name, target in (("here", HERE), ("orin", ORIN)):
+    for name, target in (("here", HERE), ("orin", ORIN), ("t4", T4)):
         bundle_for(target, exported, folder / name)
     return folder
 
@@ -159,6 +173,26 @@ def test_engine_is_built_there_and_brought_back(start: Start, bundles: Path, tmp
     assert {"gate.json", "latency.json", "machine.json", "steps.log"} <= {path.name for path in shipped.logs.iterdir()}
     assert any("copying" in line for line in lines) and any("WER" in line for line in lines)
     assert not server.work.exists(), "the device was not cleaned"
+
+
+def test_a_plan_comes_back_with_its_records_and_is_signed_here(start: Start, bundles: Path, tmp_path: Path) -> None:
+    """The far side has stand-ins for what needs a GPU: driver and trtexec."""
+    server, lines, out = start(**stand_in_t4(tmp_path / "t4")), [], tmp_path / "engine"
+    outcome = ship(bundles / "t4", server.device, out, progress=lines.append, folder=str(server.work))
+    assert any("building with trtexec 10.3.0" in line for line in lines) and not server.work.exists()
+    manifest = read_manifest(out)
+    assert outcome.engine == out and outcome.manifest == manifest
+    records = {"build.log", "gate.json", "layers.json", "machine.json"}
+    names = {PLAN_FILE, "contract.json", "latency.json", *records}
+    assert names == set(manifest["files"]) == {path.name for path in out.iterdir()} - {"manifest.json"}
+    assert all((outcome.logs / name).read_bytes() == (out / name).read_bytes() for name in records)
+    facts = manifest[PLAN_FACTS]
+    assert (facts["compute_capability"], facts["version"]) == ("7.5", "10.3.0.26")
+    check_plan(facts, facts, (out / PLAN_FILE).read_bytes())
+    verify_chain(out, manifest, Engine.from_onnx(bundles / "t4" / "model.onnx", 1).contract, PLAN_FILE)
+    assert manifest["chain"]["bundle"] == sha256_file(bundles / "t4" / "manifest.json")
+    assert manifest["chain"]["gate_clips"] == read_bundle(bundles / "t4")["chain"]["gate_clips"]
+    assert manifest["gate"]["passed"] and verify(manifest).own
 
 
 def test_cpu_check_of_a_jetson_bundle(start: Start, bundles: Path, tmp_path: Path) -> None:
