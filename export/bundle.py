@@ -31,7 +31,7 @@ from runtime.atomic import atomic_file, atomic_folder
 from runtime.contract import METADATA_KEY, Contract
 from runtime.device import folder as layout
 from runtime.device.builders import BUILDERS
-from runtime.device.fitting import Needs
+from runtime.device.fitting import Needs, plans_are_run
 from runtime.device.folder import CLIPS, CONTRACT, MODEL, REQUEST, TYPES, GateClip, write_json
 from runtime.device.judging import Verdict, judge, require
 from runtime.engine import Engine
@@ -72,14 +72,19 @@ PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -B -m runtim
 
 NATIVE_SH = """#!/bin/sh
 # Builds libsignedge.so in this folder for this machine, without CMake: sh native/build.sh
-# $CXX names another compiler than c++. Where TensorRT's and CUDA's headers are, its backend is built as well.
+# $CXX names another compiler than c++. Where the headers of CUDA and TensorRT 8.5 or later are, its backend is built,
+# too.
 cd "$(dirname -- "$0")" || exit 2
 cxx=${CXX:-c++}
 flags="-std=c++17 -O3 -DNDEBUG -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -Iinclude -Isrc -include version.h"
 echo '#define SIGNEDGE_VERSION "@VERSION@"' > version.h
 cuda=/usr/local/cuda/include
 names=onnxruntime
-printf '#include <NvInfer.h>\\n#include <cuda.h>\\nint main() {}\\n' > probe.cpp
+cat > probe.cpp <<'END'
+#include <NvInfer.h>
+#include <cuda.h>
+static_assert(NV_TENSORRT_MAJOR * 100 + NV_TENSORRT_MINOR >= 805, "too old");
+END
 if $cxx -fsyntax-only -I$cuda probe.cpp 2>/dev/null; then
     names="onnxruntime tensorrt"
     flags="$flags -isystem $cuda"
@@ -117,9 +122,17 @@ README = """{name}, {precision}, for {target}{software}
     sh build.sh            builds engine/ here: checks this folder and this machine, builds, reads the clips of the
                            gate with what was built, and keeps the engine only if it reads them well enough
     sh build.sh --cpu      only reads the clips on the CPU through ONNX Runtime and compares with {where}
-    sh native/build.sh     builds libsignedge here: with TensorRT in it, where its headers are; the one in lib/ has none
+    sh native/build.sh     builds libsignedge here{native}
 
-The engine, once it is there, from Python (of a clip: frames (T,H,W,3) uint8 RGB, or keypoints (T,V,3) float32):
+{running}
+Needs Python 3.8 or later with numpy{wants}. No network. Logs are in logs/.
+Exit status: 0 done, 1 the engine failed its gate, 2 the bundle is broken, 3 this machine is not the target.
+"""
+
+# What README.txt says of native/build.sh and of running the engine, by who runs it.
+BY_SIGNEDGE = (
+    ": with TensorRT in it, where its headers are; the one in lib/ has none",
+    """The engine, once it is there, from Python (of a clip: frames (T,H,W,3) uint8 RGB, or keypoints (T,V,3) float32):
 
     PYTHONPATH=python python3
     >>> from runtime.engine import Engine
@@ -127,10 +140,23 @@ The engine, once it is there, from Python (of a clip: frames (T,H,W,3) uint8 RGB
 
 From C, for streams and cameras: sh native/build.sh, then native/include/signedge.h and native/libsignedge.so; from
 Python the same with SIGNEDGE_LIBRARY=native/libsignedge.so and `from runtime import Model`.
+""",
+)
+BY_TRTEXEC = (
+    ", which runs engines of the CPU alone (ONNX Runtime), as that in lib/ does",
+    """The engine is built, judged and kept, and no more: neither the Python here nor libsignedge runs plans of TensorRT
+{version}, which is older than 8.5. trtexec does (how it read the clips of the gate: `log_probs` in
+python/runtime/trt/trtexec.py), or a program of your own that is made for TensorRT {version}:
 
-Needs Python 3.8 or later with numpy{wants}. No network. Logs are in logs/.
-Exit status: 0 done, 1 the engine failed its gate, 2 the bundle is broken, 3 this machine is not the target.
-"""
+    /usr/src/tensorrt/bin/trtexec --loadEngine=engine/engine.plan
+
+On the CPU its graph is read from Python (of a clip: frames (T,H,W,3) uint8 RGB, or keypoints (T,V,3) float32):
+
+    PYTHONPATH=python python3
+    >>> from runtime.engine import Engine
+    >>> Engine.from_onnx("model.onnx").recognise(frames=clip)  # or keypoints=clip: a list of glosses
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -373,8 +399,10 @@ def _write_texts(folder: Path, name: str, precision: str, needs: Needs) -> None:
         text = NATIVE_SH.replace("@VERSION@", version("signedge"))
         (folder / NATIVE / "build.sh").write_text(text, encoding="utf-8")
     wants = {"tensorrt": ", TensorRT and CUDA as JetPack carries them", "tensorrt-rtx": ", tensorrt-rtx, a GPU"}
+    native, running = BY_SIGNEDGE if plans_are_run(needs) else BY_TRTEXEC
     text = README.format(
-        name=name, precision=precision, target=needs.target, software=f" ({needs.software})" if needs.software else "",
+        native=native, running=running.format(version=needs.version), name=name, precision=precision,
+        target=needs.target, software=f" ({needs.software})" if needs.software else "",
         where="what it read where the bundle was made", wants=wants.get(needs.runtime, ""),
     )  # fmt: skip
     (folder / "README.txt").write_text(text, encoding="utf-8")

@@ -98,6 +98,11 @@ def _of_tensorrt(needs: Needs, machine: Machine) -> List[str]:
     return found
 
 
+def plans_are_run(needs: Needs) -> bool:
+    """Whether signedge runs the engines of such a bundle: plans of TensorRT before `OLDEST_MODULE` are trtexec's."""
+    return needs.runtime != TENSORRT or _numbers(needs.version) >= OLDEST_MODULE
+
+
 def reads(version: str, asked: str) -> bool:
     """Whether TensorRT `version` reads what was lowered for `asked`: the same major version, and no older minor one."""
     has, wants = _numbers(version), _numbers(asked)

@@ -328,10 +328,35 @@ def test_full_disk_leaves_no_engine(here: Path, tiny_disk: Path) -> None:
     assert not (tiny_disk / "out" / "engine").exists()
 
 
+@pytest.mark.parametrize("target, run", [("jetson-nano@4.6", False), ("jetson-xavier-nx@5.1", True), (RTX, True)])
+def test_readme_promises_to_run_only_what_is_run(
+    exported: ExportReport, tmp_path: Path, target: str, run: bool
+) -> None:
+    """Plans of TensorRT before 8.5 are built, judged and kept; trtexec runs them."""
+    text = (bundle_for(target, exported, tmp_path / "bundle").folder / "README.txt").read_text()
+    assert ('Engine.open("engine")' in text) is run and ("with TensorRT in it" in text) is run
+    assert ("trtexec --loadEngine=engine/engine.plan" in text) is not run
+    assert ("runs plans of TensorRT\n8.2.1, which is older" in text) is not run
+    assert "{" not in text
+
+
+def test_graph_that_readme_names_is_read_on_the_cpu(exported: ExportReport, tmp_path: Path) -> None:
+    engine = Engine.from_onnx(bundle_for("jetson-nano@4.6", exported, tmp_path / "bundle").folder / "model.onnx", 1)
+    assert [tuple(engine.recognise(item.clip)) for item in gate_clips()] == [item.reference for item in gate_clips()]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="a C++ compiler is needed")
-def test_library_builds_from_the_sources_in_the_bundle(here: Path, tmp_path: Path) -> None:
-    done = subprocess.run(["sh", str(here / "native" / "build.sh")], capture_output=True, text=True, cwd=tmp_path)
+@pytest.mark.parametrize("headers", ["", "#define NV_TENSORRT_MAJOR 8\n#define NV_TENSORRT_MINOR 2\n"])
+def test_library_builds_from_the_sources_in_the_bundle(here: Path, tmp_path: Path, headers: str) -> None:
+    """Without TensorRT's headers, and with those of a version that its backend does not know."""
+    if headers:
+        (tmp_path / "NvInfer.h").write_text(headers)
+        (tmp_path / "cuda.h").touch()
+    done = subprocess.run(
+        ["sh", str(here / "native" / "build.sh")], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "CPATH": str(tmp_path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     done = run_command(here, "--cpu", python=python_of("3.8"))
     assert done.returncode == 0 and "through libsignedge" in done.stdout, done.stderr
