@@ -49,6 +49,7 @@ def bundle_for(job: Job, out: Path, archive: bool = False, cut: Cut | None = Non
     return make_bundle(
         cut.graph, job.contract, job.target, job.order.precision, request.as_json() if request else {},
         gate_clips(job, job.corpus), job.order.max_wer_rise, made, out, archive, complete=cut.complete,
+        onnxruntime=Path(job.order.onnxruntime) if job.order.onnxruntime else None,
     )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ class Order:
     frames: int = 0  # the only length of clip that the engine takes; 0: any, with `dla` the window of the contract
     dla: bool = False  # on the deep learning accelerator of Jetson modules that have one
     device: str = ""  # user@host[:port] of the machine that builds it over SSH; "": this one, if it is the target
+    onnxruntime: str = ""  # a libonnxruntime.so of the target, which its bundle takes along for the CPU
     plan: Mapping[str, Any] = field(default_factory=dict)  # what else is asked of TensorRT: fields of a BuildRequest
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ def engine(
     version_compatible: Annotated[bool, typer.Option("--version-compatible", help="TensorRT: also for newer")] = False,
     hardware_compatible: Annotated[str, typer.Option(help="TensorRT: ampere_plus or same_compute_capability")] = "",
     device: Annotated[str, typer.Option(help="user@host[:port] of the target: build and judge there, over SSH")] = "",
+    onnxruntime: Annotated[str, typer.Option(help="libonnxruntime.so of the target, for its bundle")] = "",
     tar: Annotated[bool, typer.Option("--tar", help="leave a bundle, and pack it into OUT.tar, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest")] = False,
 ) -> None:
@@ -57,8 +58,10 @@ def engine(
         "hardware_compatible": hardware_compatible,
     }  # fmt: skip
     wanted = {name: value for name, value in asked.items() if value}
-    order = Order(target, precision, max_wer_rise, plan, budget_minutes, frames, dla, device, wanted)
+    order = Order(target, precision, max_wer_rise, plan, budget_minutes, frames, dla, device, onnxruntime, wanted)
     job = start(model, order, Corpus(corpus) if corpus else None)
+    if onnxruntime and (not job.elsewhere or (job.lacks and not tar)):
+        raise BadInput("--onnxruntime goes into a bundle, and an engine is made at once: leave it out")
     if tar and (device or not job.elsewhere):
         raise BadInput("--tar packs a bundle, and an engine is made at once: leave it out")
     for warning in job.warnings:

@@ -52,6 +52,15 @@ def test_what_is_asked_of_the_plan_reaches_the_request(exported: ExportReport, c
     assert request["hardware_compatible"] == "ampere_plus"
 
 
+def test_a_bundle_takes_an_onnx_runtime_along(exported: ExportReport, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "libonnxruntime.so.1.31").write_bytes(b"of the target")
+    words = ["--target", ORIN, "--precision", "fp16", "--onnxruntime"]
+    assert run(exported, corpus, tmp_path / "orin", *words, str(tmp_path / "libonnxruntime.so.1.31")) == 0
+    taken = tmp_path / "orin" / "lib" / "aarch64" / "libonnxruntime.so.1"
+    assert taken.read_bytes() == b"of the target"
+    assert run(exported, corpus, tmp_path / "other", *words, str(tmp_path / "absent")) == 2
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_what_flags_round_on_the_device_is_rounded_where_it_is_judged(
     exported: ExportReport, corpus: Corpus, tmp_path: Path, precision: str
@@ -82,6 +91,7 @@ def test_the_same_order_gives_the_same_bundle(exported: ExportReport, corpus: Co
         (["--target", "jetson-xavier-nx@5.1", "--version-compatible"], 3, "JetPack 5.1 makes no version-compatible"),
         (["--target", ORIN, "--hardware-compatible", "ampere_plus"], 3, "not for Jetson"),
         (["--target", "t4@tensorrt-10.3", "--hardware-compatible", "hopper"], 3, "(ampere_plus known)"),
+        (["--onnxruntime", "lib.so"], 2, "--onnxruntime goes into a bundle"),
         (["--frames", "30"], 2, "cannot be made for 30 frames: it takes from"),
         (["--target", "jetson-nano", "--precision", "fp16", "--dla"], 3, "jetson-nano has no DLA"),
         (["--target", "x86-cpu", "--dla"], 3, "has no DLA"),
