@@ -121,35 +121,43 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     if any(node.op_type == "QuantizeLinear" for node in source.graph.node):
         raise BadInput(f"{model} is quantised already: give the file that `signedge export` wrote")
     target = _resolved(order)
+    elsewhere = _elsewhere(order, target)
     if order.dla and target.profile.dla is None:
         raise Refused(f"{target.profile.name} has no DLA: leave out --dla")
     _require_plan(order.plan, target)
-    warnings = [*target.said, *([target.software.note] if target.software.note else [])]
-    if corpus is None and order.precision in NEEDS_CLIPS:
-        needs = "training clips to calibrate on, and a development split for the WER gate"
-        raise BadInput(f"{order.precision} needs --corpus: {needs}")
+    _require_clips(order, contract, corpus, "" if elsewhere else target.software.runtime)
+    graph, said = source, [*target.said, *([target.software.note] if target.software.note else [])]
+    if corpus is not None:
+        said += _other_corpus(contract, corpus)
+    if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
+        said.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
+    if order.frames or order.dla or contract.padding.frames:
+        graph, contract, difference = of_one_length(source, contract, order.frames or window(contract))
+        said.append(_one_length(contract, difference))
+    lowering = lowered(graph, contract, target, order.precision)
+    if order.dla:
+        said.append(lowering.facts["dla"])
+    calibrated = corpus is not None and order.precision in NEEDS_CLIPS
+    calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
+    return Job(order, model, source, contract, target, elsewhere, corpus, lowering, calibration, tuple(said))
+
+
+def _require_clips(order: Order, contract: Contract, corpus: Corpus | None, runtime: str) -> None:
+    """Raise `BadInput` for a corpus that does not fit, or for none where something has to be read.
+
+    runtime: what the engine runs in, where it is made here; a bundle asks for its clips itself.
+    """
     if corpus is not None:
         check_corpus(contract, corpus)
         check_split(corpus)
-        warnings += _other_corpus(contract, corpus)
-    if order.precision == "int8" and fitted(order.int8, target).weight_bits == 7:
-        warnings.append("built for a CPU without VNNI: weights keep 7 bits, and INT8 gains less than with VNNI")
-    graph = source
-    if order.frames or order.dla or contract.padding.frames:
-        graph, contract, difference = of_one_length(source, contract, order.frames or window(contract))
-        if corpus is None:
-            raise BadInput("an engine of one length needs --corpus: what its windows cost shows in the WER alone")
-        warnings.append(_one_length(contract, difference))
-    lowering = lowered(graph, contract, target, order.precision)
-    if order.dla:
-        warnings.append(lowering.facts["dla"])
-    calibrated = corpus is not None and order.precision in NEEDS_CLIPS
-    calibration = Calibration(contract, corpus, order.int8) if corpus is not None and calibrated else None
-    elsewhere = _elsewhere(order, target)
-    if corpus is None and not elsewhere and target.software.runtime != DEFAULT_RUNTIME:
+    elif order.precision in NEEDS_CLIPS:
+        needs = "training clips to calibrate on, and a development split for the WER gate"
+        raise BadInput(f"{order.precision} needs --corpus: {needs}")
+    elif order.frames or order.dla:
+        raise BadInput("an engine of one length needs --corpus: what its windows cost shows in the WER alone")
+    elif runtime and runtime != DEFAULT_RUNTIME:
         needs = "nothing but the clips of its gate tells what that runtime makes of the graph"
-        raise BadInput(f"an engine of {target.software.runtime} needs --corpus, in fp32, too: {needs}")
-    return Job(order, model, source, contract, target, elsewhere, corpus, lowering, calibration, tuple(warnings))
+        raise BadInput(f"an engine of {runtime} needs --corpus, in fp32, too: {needs}")
 
 
 def _resolved(order: Order) -> Resolved:

@@ -89,7 +89,8 @@ def lowered(model: ModelProto, contract: Contract, target: Resolved, precision: 
     asked = precisions_of(target)[-1] if precision == AUTO else precision
     verdict = check(model, target.profile, dialect, asked, target.dla)
     _require(verdict, f"'{contract.name}' in {precision}")
-    facts = {"dla": item.says for item in verdict.notes if item.rule == "dla-share"}
+    shares = [item.says for item in verdict.notes if item.rule == "dla-share"]
+    facts: dict[str, Any] = {"dla": shares[0]} if shares else {}
     graph, changes = lower(model, dialect)
     if not changes:
         return Lowering(model, facts)
