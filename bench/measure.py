@@ -196,6 +196,7 @@ def system_record(system: System, found: Findings) -> SystemRecord:
         runtime=system.runtime,
         through=system.through,
         precision=system.precision,
+        frames=system.contract.padding.frames,
         nodes=system.nodes,
         target=options.target,
         valid=not faults,

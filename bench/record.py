@@ -126,6 +126,7 @@ class SystemRecord(_Strict):
     runtime: str  # pytorch, onnxruntime
     through: str = ""  # what read the clips, with versions; older records do not say
     precision: str  # fp32, int8, auto (chosen node by node)
+    frames: int = 0  # the one length of clip that the engine takes; 0: any
     nodes: dict[str, int] = {}  # of its graph in each precision; empty where its manifest does not say
     target: str
     valid: bool = True

@@ -17,6 +17,7 @@ from runtime.trust import KEY_VARIABLE
 
 RUN = "run"
 OURS = ("PYTHONPATH", "PYTHONHOME")  # meant for the Python that runs now
+SYSTEM = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
 def build_beside(bundle: Path, out: Path, progress: Callable[[str], None] = print) -> Outcome:
@@ -45,8 +46,11 @@ def build_beside(bundle: Path, out: Path, progress: Callable[[str], None] = prin
 def _environment() -> dict[str, str]:
     """The variables of this process without what leads to its own Python."""
     kept = {name: value for name, value in os.environ.items() if name not in OURS}
-    if sys.prefix != sys.base_prefix:  # a virtual environment, which its users have first on PATH
-        own = os.path.realpath(Path(sys.executable).parent)
-        places = os.get_exec_path()
-        kept["PATH"] = os.pathsep.join(place for place in places if os.path.realpath(place) != own)
+    own = {os.path.realpath(Path(prefix) / "bin") for prefix in (sys.prefix, sys.base_prefix)}
+    system = {os.path.realpath(place) for place in SYSTEM}
+    places = [str(Path(place).absolute()) for place in os.get_exec_path()]  # the build runs in another folder
+    others = [place for place in places if os.path.realpath(place) not in own - system]
+    kept["PATH"] = os.pathsep.join(dict.fromkeys([*others, *SYSTEM]))
+    if "PYTHON" in kept and os.sep in kept["PYTHON"]:
+        kept["PYTHON"] = str(Path(kept["PYTHON"]).absolute())
     return kept

@@ -215,7 +215,7 @@ def make_bundle(
         require(verdict, f"'{contract.name}' in {precision}, as lowered for {needs.target},")
         said += doubts(verdict.clips, verdict.baseline_wer)
         told = {name: value for name, value in made.items() if name != "chain"}
-        if "decisions" in told:
+        if told.get("decisions"):
             (folder / report.FILE).write_text(report.page(contract.name, told), encoding="utf-8")
         write_json(folder / layout.MADE, {**told, "warnings": [*made.get("warnings", ()), *said]})
         _copy_sources(folder)

@@ -38,7 +38,7 @@ from runtime.device.judging import require
 from runtime.engine import DEFAULT_RUNTIME, MANIFEST, MANIFEST_FORMAT, Engine
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_file
-from runtime.trt.build import BuildRequest
+from runtime.trt.build import HARDWARE_LEVELS, BuildRequest
 from runtime.trt.inspect import summary
 from runtime.trust import sign
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "int8", AUTO)
 GATE_THREADS = 1  # so that the gate gives the same figures on any number of cores
 TOOLS = ("signedge", "onnx", "onnxruntime", "numpy")
+AMPERE = 8.0  # compute capability
 LONGER = 1.5  # times the longest clip: what a plan is built for at most
 
 
@@ -179,10 +180,13 @@ def _require_plan(asked: Mapping[str, Any], target: Resolved) -> None:
         raise BadInput(f"{', '.join(asked)}: that is asked of TensorRT, and {software.runtime} builds no plans")
     if asked.get("version_compatible") and not plans.version_compatible:
         raise Refused(f"{software.name} makes no version-compatible plans: {plans.says}")
-    level = asked.get("hardware_compatible", "")
-    if level and (level not in plans.hardware_compatible or (level == "ampere_plus" and target.profile.soc)):
-        known = ", ".join(plans.hardware_compatible) or "none"
-        raise Refused(f"no plans of hardware level '{level}' for {target.profile.name} ({known} known): {plans.says}")
+    level, capability = asked.get("hardware_compatible", ""), target.profile.compute_capability
+    if level and level not in HARDWARE_LEVELS:
+        raise BadInput(f"no hardware level '{level}'; there are: {', '.join(HARDWARE_LEVELS)}")
+    if level and level not in plans.hardware_compatible:
+        raise Refused(f"{software.name} makes no plans of hardware level '{level}': {plans.says}")
+    if level == "ampere_plus" and (target.profile.soc or float(capability) < AMPERE):
+        raise Refused(f"no plans of hardware level '{level}' for {target.profile.name} ({capability}): {plans.says}")
 
 
 def _elsewhere(order: Order, target: Resolved) -> str:
@@ -232,7 +236,7 @@ def build_here(job: Job, out: Path, cut: Cut | None = None, runtime: str = "") -
         else:
             require(result, f"'{job.contract.name}' in {job.order.precision} for {job.target.profile.name}")
             warnings += doubts(result.clips, result.baseline_wer)
-        if "decisions" in cut.facts:
+        if cut.facts.get("decisions"):
             (folder / report.FILE).write_text(report.page(job.contract.name, cut.facts), encoding="utf-8")
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         manifest = sign({

@@ -13,11 +13,11 @@ import numpy as np
 from devices import dialect as dialects
 from devices.dialect import Dialect
 from devices.profile import Resolved
-from export.calibration import Range, choose_clips, extremes, fingerprint
+from export.calibration import choose_clips, extremes, fingerprint
 from export.check import Verdict, check, typing_of
 from export.graph import GraphView
 from export.lowering import lower, prove
-from export.precision import Int8Plan, PrecisionPlan, audit, make_precision, write
+from export.precision import Int8Plan, PrecisionPlan, audit, implicit, make_precision, write
 from export.precision.fp16 import float_tensors, with_halves
 from export.precision.plan import PRECISIONS
 from runtime.contract import Contract, RgbInput
@@ -158,21 +158,10 @@ def in_precision(
         if by_flags(target) and rest == "fp16":
             view = GraphView(graph)
             seen = extremes(graph, float_tensors(view), calibration.inputs())
-            ranges = around(view, chosen, seen) if target.dla else {}
+            ranges = implicit.largest(view, chosen, seen) if target.dla else {}
             chosen = with_halves(view, chosen, seen)
     facts = {"plan": dataclasses.asdict(plan), "calibration": calibration.described(), **told_of(chosen)}
     return carried(graph, chosen, target, {**facts, "precision_report": made.report}, ranges)
-
-
-def around(view: GraphView, plan: PrecisionPlan, seen: Mapping[str, Range]) -> dict[str, float]:
-    """Largest absolute value of every tensor that a node of eight bits reads or makes, for builders without Q/DQ.
-
-    The plan's range where it has one, else what was seen: such a builder wants ranges at both ends of a node.
-    """
-    nodes = [node for node in view.graph.node if plan.of(node.name) == "int8"]
-    names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in seen)
-    largest = {name: max(-low, high) for name in names for low, high in [plan.ranges.get(name, seen[name])]}
-    return {name: value for name, value in largest.items() if value > 0}
 
 
 def by_flags(target: Resolved) -> bool:
@@ -186,7 +175,7 @@ def carried(
 ) -> Cut:  # fmt: skip
     """`graph` with `plan` in it, as the target's dialect takes it: flags name the nodes that they must leave in FP32.
 
-    With `ranges` (see `around`) eight bits are told beside the graph, too, which then has no Q/DQ.
+    With `ranges` (export/precision/implicit.py) eight bits are told beside the graph, too, which then has no Q/DQ.
     Raises `Refused` where what was written no longer fits: what a writer adds must be read, too.
     """
     flavour = flavour_of(target)
@@ -198,7 +187,11 @@ def carried(
     else:
         eight = {node: kind for node, kind in plan.assignment.items() if kind == "int8"}
         quantised = write(graph, dataclasses.replace(plan, assignment=eight), flavour) if eight else graph
-        shipped = graph if ranges else quantised
+        if ranges:
+            shipped, more = graph, {name: value for name, value in ranges.items() if name not in plan.ranges}
+            quantised = implicit.rounded(quantised, more)
+        else:
+            shipped = quantised
         halves = {node: kind for node, kind in plan.assignment.items() if kind == "fp16"}
         complete = write(quantised, dataclasses.replace(plan, assignment=halves), flavour) if halves else quantised
         held = tuple(sorted(node for node, kind in plan.assignment.items() if kind == "fp32")) if halves else ()

@@ -176,8 +176,8 @@ def _most_named(rows: list[SystemRecord]) -> set[str]:
     return {str(name) for name, _ in named.most_common(1)}
 
 
-def _engine_first(system: SystemRecord) -> tuple[bool, int]:
-    return system.runtime == EAGER, _precision_rank(system)
+def _engine_first(system: SystemRecord) -> tuple[bool, bool, int]:
+    return system.frames > 0, system.runtime == EAGER, _precision_rank(system)
 
 
 def _precision_rank(system: SystemRecord) -> int:

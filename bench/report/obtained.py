@@ -186,7 +186,8 @@ def _macs(systems: list[SystemRecord], cast: Cast) -> Method | None:
     return Method(
         "MACs",
         f"Multiply-accumulates of the inference form for a clip of {_numbers([c.frames for c in counted])} frames, its "
-        "padding included, divided by its frames; 1 MAC is 2 FLOPs. Element-wise operations count as 0. "
+        "padding (and every window, where an engine takes one length) included, divided by its frames; 1 MAC is 2 "
+        "FLOPs. Element-wise operations count as 0. "
         f"{by if counters else ''}INT8 changes what a MAC costs, not how many there are.",
     )
 

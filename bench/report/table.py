@@ -120,7 +120,8 @@ def _distillation(system: SystemRecord, cast: Cast) -> Cell:
 
 
 def _engine(system: SystemRecord, cast: Cast) -> Cell:
-    return Cell(system.precision.upper(), RUNTIMES.get(system.runtime, system.runtime))
+    length = f", {system.frames} frames" if system.frames else ""
+    return Cell(system.precision.upper(), RUNTIMES.get(system.runtime, system.runtime) + length)
 
 
 def _wer(system: SystemRecord, cast: Cast) -> Cell:

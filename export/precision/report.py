@@ -17,7 +17,7 @@ def page(name: str, facts: Mapping[str, Any]) -> str:
     decisions, ranges = facts["decisions"], facts.get("ranges", {})
     counts = Counter(item["precision"] for item in decisions)
     shares = ", ".join(f"{counts[kind]} in {kind}" for kind in reversed(PRECISIONS) if counts[kind])
-    lines = [f"# What {name} computes in", "", f"Of the {len(decisions)} nodes that a rule speaks of: {shares}."]
+    lines = [f"# What was decided for {name}", "", f"Of the {len(decisions)} nodes that a rule speaks of: {shares}."]
     lines += [*_calibrated(facts), *_near(facts), "", "| node | operator | computes in | why |", "|---|---|---|---|"]
     lines += [f"| {item['node']} | {item['op']} | {item['precision']} | {item['why']} |" for item in decisions]
     if ranges:
@@ -41,8 +41,8 @@ def _near(facts: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     return [
-        f"On {found['clips']} of them, {found['flips']} of {found['steps']} steps have another most probable label "
-        f"than in FP32; log-probabilities differ by {found['largest']:.2g} at most, posteriors by "
-        f"{found['divergence']:.2g} nats a step on average. "
-        "Whether that matters is for the WER gate to say: see the manifest."
+        f"On {found['clips']} inputs of the network, {found['flips']} of {found['steps']} steps have another most "
+        f"probable label than in FP32; log-probabilities differ by {found['largest']:.2g} at most, posteriors by "
+        f"{found['divergence']:.2g} nats a step on average. Whether that matters is for the WER gate to say: see the "
+        "manifest."
     ]

@@ -33,6 +33,7 @@ from export.tailor import Cut, audited, precisions_of
 from runtime.engine import INPUT, Engine, open_session
 from runtime.errors import BadInput, CriterionFailed, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
+from runtime.windows import joined
 
 if TYPE_CHECKING:
     from distill.corpus.store import Corpus
@@ -207,10 +208,13 @@ class _Bench:
             file.write(readable(cut).SerializeToString())
             file.flush()
             session = open_session(file.name, THREADS)
-        return [
-            np.concatenate([session.run(None, {INPUT: clip[i : i + 1]})[0][0] for i in range(len(clip))])
+        assert self.job.calibration is not None
+        read = [
+            np.concatenate([session.run(None, {INPUT: clip[i : i + 1]})[0] for i in range(len(clip))])
             for clip in self.space.clips[:RANKED_ON]
         ]
+        rows = self.job.calibration.rows
+        return [joined(self.job.contract, windows, row.frames) for windows, row in zip(read, rows, strict=False)]
 
     # How long it takes.
 

@@ -172,12 +172,12 @@ class Elsewhere:
 def predicted_gains(job: Job, space: Space) -> dict[str, float]:
     """Time that each product saves when narrow, ms, by the roofline."""
     work, machine = work_of(space.graph, usual_length(space)), machine_of(job.target)
-    wide = space.wide()
+    wide, runs = space.wide(), usual_runs(space)
 
     def gain(name: str) -> float:
         if name not in work or "int8" not in machine.peaks:
             return LEAST_GAIN
-        return 1e3 * (machine.seconds(work[name], wide[name]) - machine.seconds(work[name], "int8"))
+        return runs * 1e3 * (machine.seconds(work[name], wide[name]) - machine.seconds(work[name], "int8"))
 
     return {name: gain(name) for name in space.products}
 

@@ -220,7 +220,8 @@ typedef struct signedge_stream_options {
     uint32_t struct_size;
     uint32_t chunk;     /* frames of the window; 0: the engine's, or 256; SIGNEDGE_WHOLE_CLIP: one run at the end, or, if
                            the network sees one number of frames only, as few windows of it as the clip needs */
-    uint32_t shift;     /* new frames a run; 0: the engine's, or 16; a multiple of frame_stride */
+    uint32_t shift;     /* new frames a run, a multiple of frame_stride; 0: the engine's, or 16, or what the lookahead
+                           leaves of the chunk */
     uint32_t lookahead; /* frames after a step before it is settled; 0: the engine's, or half the window at most */
     uint32_t queue;     /* frames that may wait for a step beyond the next run's; 0: 4 shifts */
     int32_t when_full;  /* SIGNEDGE_WHEN_FULL_* */

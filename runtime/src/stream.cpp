@@ -61,7 +61,10 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     frame_values_ = contract.frame_values();
     stride_ = contract.frame_stride;
     before_ = contract.padding.left;
-    behind_ = contract.padding.right + std::max(contract.padding.multiple, contract.padding.frames);
+    // Only windows that the stream has not filled yet are padded by more than a step: whole clips have room for those.
+    behind_ = contract.padding.right +
+              (options_.whole ? contract.padding.multiple
+                              : std::max(contract.padding.multiple, contract.padding.frames));
     if (!options_.whole) {
         if (options_.chunk % stride_ || options_.shift % stride_ || options_.lookahead % stride_) {
             fail(SIGNEDGE_INVALID_ARGUMENT,
@@ -81,11 +84,12 @@ Stream::Stream(std::shared_ptr<Model> model, const StreamOptions &options)
     decoder_ = make_decoder(contract.glosses, options_.decoder);
 
     const uint64_t queued = most_waiting() + longest_gap;
-    const uint64_t frames = options_.whole ? first_capacity : options_.chunk + options_.chunk / 2 + queued;
+    const uint64_t frames = options_.whole ? std::max<uint64_t>(first_capacity, options_.chunk)
+                                           : options_.chunk + options_.chunk / 2 + queued;
     const uint64_t steps = options_.whole ? first_capacity / stride_ : options_.chunk / stride_;
     check_size(frames, steps);
     reserve(frames);
-    times_.resize(options_.whole ? first_capacity : options_.chunk + queued + kept_times);
+    times_.resize(options_.whole ? frames : options_.chunk + queued + kept_times);
     edge_.resize(most_edge() * frame_values_);
     posteriors_.reserve(steps * classes_);
     output_.reserve(steps * classes_);
@@ -468,6 +472,9 @@ void Stream::absorb(const Window &window) {
     }
     if (!reaches_back(window.end)) {
         settle((window.end - options_.lookahead) / stride_);
+    }
+    if (options_.whole) {
+        return;  // the next window follows at once: nobody sees what is not final
     }
     const float *rest = posteriors_.data() + (settled_ - posteriors_begin_) * classes_;
     preview_.clear();

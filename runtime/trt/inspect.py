@@ -76,7 +76,7 @@ def layer(
     """
     told = [kind_ for kind_ in inputs if kind_ in WIDTHS] or [kind_ for kind_ in constants if kind_ in WIDTHS]
     precision = min(told, key=lambda kind_: WIDTHS[kind_]) if told else "none"
-    if UNTOLD.search(kind):
+    if kind == "unknown" or UNTOLD.search(kind):
         precision = "unknown"
     return {
         "name": name, "kind": kind, "precision": precision,
@@ -109,15 +109,17 @@ def summary(
 
 def told(counts: Mapping[str, Any]) -> str:
     """A `summary` as a sentence: what multiplies in which type, and what fell back."""
+    if not counts["products"] and not counts["others"]:
+        return "of its layers nothing is told, so neither of what fell back"
     products = [f"{count} in {kind}" for kind, count in sorted(counts["products"].items())]
-    says = f"products: {', '.join(products) or 'none are listed'}"
+    says = f"products: {', '.join(products) or 'none'}"
     if counts["unknown"]:
-        says += f"; of {counts['unknown']} blocks nothing is told"
+        says += f"; of {counts['unknown']} blocks nothing is told; of the rest"
     some = [f"{item['node']} ({item['wanted']}, got {item['got']})" for item in counts["fallbacks"]]
     if not some:
-        return f"{says}; nothing fell back"
+        return f"{says}{'' if counts['unknown'] else ';'} nothing fell back"
     more = f" and {len(some) - TOLD} more" if len(some) > TOLD else ""
-    return f"{says}; fell back: {', '.join(some[:TOLD])}{more}"
+    return f"{says}{'' if counts['unknown'] else ';'} fell back: {', '.join(some[:TOLD])}{more}"
 
 
 def _wider(layers: Sequence[Mapping[str, Any]], wanted: Mapping[str, str]) -> Iterator[Dict[str, str]]:

@@ -160,7 +160,13 @@ def build(
         if timing_cache:
             cache.write_bytes(timing_cache)
         command = build_command(trtexec, version, request, shape, graph, plan, layers, cache, name, calibration)
-        said = _ran(command, plan)
+        try:
+            said = _ran(command, plan)
+        except BadInput:
+            if not timing_cache:
+                raise
+            cache.unlink()  # it ends where it cannot read one: damaged, or of another version
+            said = _ran(command, plan)
         found = layers_from_json(layers.read_text(encoding="utf-8")) if layers.is_file() else []
         kept = cache.read_bytes() if cache.is_file() else b""
         by = f"trtexec {'.'.join(map(str, version))}"

@@ -178,6 +178,7 @@ def test_clips_of_any_length_are_read_as_the_rule_says(one_length: Path) -> None
         assert play(stream, video) == expected
         statistics = stream.statistics()
         assert (statistics["runs"], statistics["chunk"]) == (len(x), WHOLE_CLIP), "no window is run twice"
+        assert statistics["retractions"] == 0, "nothing was shown before its time"
 
 
 def test_a_stream_through_one_length_follows_the_rule_of_all_streams(one_length: Path) -> None:
@@ -215,6 +216,20 @@ def test_streams_of_one_length_together_are_as_alone(one_length: Path) -> None:
     step_together(streams)
     for stream, video in zip(streams, videos, strict=True):
         assert [gloss.text for gloss in stream.poll()] == model.recognise(video, video)
+
+
+def test_frames_that_wait_behind_a_short_window_are_not_lost_to_its_padding(one_length: Path) -> None:
+    model, engine = Model(one_length, threads=1), Engine.from_onnx(one_length, threads=1)
+    one = engine.contract.padding.frames
+    chunk, video = one // 2, clip(engine.contract, 300, 3)
+    stream = model.stream(chunk=chunk, shift=8, lookahead=8, queue=400)
+    push(stream, video)
+    stream.step()
+    found = [gloss.text for gloss in stream.poll() if gloss.final]
+    stream.finish()
+    stream.step()
+    found += [gloss.text for gloss in stream.poll()]
+    assert found == windowed(engine, video, chunk, 8, 8)
 
 
 def test_joints_seen_late_change_every_window_of_a_whole_clip(one_length: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from runtime.trt.inspect import layers_from_json, layers_from_log, summary
+from runtime.trt.inspect import layers_from_json, layers_from_log, summary, told
 from runtime.trt.module import Line
 
 
@@ -92,10 +92,23 @@ def test_a_log_without_a_list_tells_nothing() -> None:
 def test_names_alone_are_read_too() -> None:
     layers = layers_from_json(json.dumps({"Layers": ["conv + relu", "scores"], "Bindings": []}))
     assert [layer["nodes"] for layer in layers] == [["conv", "relu"], ["scores"]]
-    assert summary(layers)["others"] == {"none": 2}
+    assert summary(layers)["unknown"] == 2
 
 
 def test_what_was_not_left_to_the_dla_is_told() -> None:
     entries = [{"Name": "{ForeignNode[a...b]}", "LayerType": "DLA"}, {"Name": "c", "LayerType": "CaskPooling"}]
     found = summary(layers_from_json(json.dumps({"Layers": entries})), dla=True)
     assert found["fallbacks"] == [{"node": "c", "wanted": "DLA", "got": "GPU"}]
+
+
+def test_what_is_not_known_is_not_said_to_be_well() -> None:
+    nothing = told(summary([], {"a": "int8"}))
+    assert nothing == told(summary(layers_from_json(json.dumps({"Layers": ["convolution"]})), {"convolution": "int8"}))
+    assert "nothing is told" in nothing and "nothing fell back" not in nothing
+    entries = [
+        {"Name": "a", "LayerType": "Convolution", "Inputs": [{"Datatype": "Half"}], "Outputs": []},
+        {"Name": "{ForeignNode[b...c]}", "LayerType": "Myelin"},
+    ]
+    found = layers_from_json(json.dumps({"Layers": entries}))
+    assert told(summary(found)) == "products: 1 in fp16; of 1 blocks nothing is told; of the rest nothing fell back"
+    assert told(summary(found[:1], {"a": "int8"})) == "products: 1 in fp16; fell back: a (int8, got fp16)"
