@@ -109,7 +109,7 @@ def summary(
 
 def told(counts: Mapping[str, Any]) -> str:
     """A `summary` as a sentence: what multiplies in which type, and what fell back."""
-    if not counts["products"] and not counts["others"]:
+    if not counts["products"] and not counts["others"] and not counts["fallbacks"]:
         return "of its layers nothing is told, so neither of what fell back"
     products = [f"{count} in {kind}" for kind, count in sorted(counts["products"].items())]
     says = f"products: {', '.join(products) or 'none'}"

@@ -17,11 +17,13 @@ from export.backends.base import backend
 from export.engine import Job, Order, start
 from export.onnx_graph import ExportReport
 from export.precision.nearness import has_float16
+from export.search.kept import Kept
 from export.search.search import Assignment, Judged
 from export.search.space import REST, Space
 from export.tailor import in_precision, precisions_of
 from runtime.engine import Engine
 from runtime.errors import BadInput
+from runtime.windows import windows
 
 PLACES = ("x86-cpu", "jetson-orin-nano-8gb@6.2", "jetson-xavier-nx@5.1", "rtx-4090@tensorrt-rtx", "raspberry-pi-5")
 
@@ -54,6 +56,25 @@ def test_anchors_are_the_plain_precisions(
         assert cut.graph.SerializeToString() == plain.graph.SerializeToString(), precision
         assert cut.complete.SerializeToString() == plain.complete.SerializeToString(), precision
         assert cut.flags == plain.flags, precision
+
+
+def test_of_one_length_whole_clips_are_timed_and_compared_not_windows(
+    exported: ExportReport, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_for(exported, corpus, "x86-cpu", frames=16)
+    space = space_of(job, tmp_path)
+    assert job.calibration is not None
+    frames = [row.frames for row in job.calibration.rows]
+    assert [len(clip) for clip in space.clips] == [len(windows(job.contract, count)) for count in frames]
+    assert places.usual_runs(space) > 1 and len(space.inputs) > len(space.clips)
+    raced: list[int] = []
+    monkeypatch.setattr(places, "race", lambda calls, clips, seconds: raced.extend(map(len, clips)) or {})
+    here = places.Here(job, space, tmp_path)
+    here.race({"fp32": here.engine(space.cut(space.wide()))})
+    assert raced and raced == [len(clip) for clip in space.clips][: len(raced)]
+    bench = auto._Bench(job, corpus, space, here, Kept(tmp_path / "kept", "key"), print)
+    read = bench._log_probs(space.cut(space.wide()))
+    assert [len(found) for found in read] == [job.contract.steps(count) for count in frames[: len(read)]]
 
 
 def test_where_flags_tell_precision_they_tell_what_was_chosen(

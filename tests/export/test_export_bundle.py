@@ -285,6 +285,18 @@ def test_plan_by_trtexec_passes_its_gate(t4: dict[str, str], tmp_path: Path) -> 
     check_plan(manifest["plan_facts"], manifest["plan_facts"], (folder / "engine.plan").read_bytes())
 
 
+def test_what_was_not_left_to_the_dla_is_told(
+    exported: ExportReport, t4: dict[str, str], tmp_path: Path
+) -> None:
+    """A T4 has none; the stand-in builds whatever is asked for, and lists a layer that is not on it."""
+    request = {"profiles": [{"min": 4, "opt": 64, "max": 160}], "dla_core": 0}
+    bundle_for(T4, exported, tmp_path / "dla", request=request)
+    done = run_command(tmp_path / "dla", **t4)
+    assert done.returncode == 0 and "fell back: convolution (DLA, got GPU)" in done.stdout, done.stdout + done.stderr
+    kept = read_manifest(tmp_path / "dla" / "engine")["inside"]["fallbacks"]
+    assert kept == [{"node": "convolution", "wanted": "DLA", "got": "GPU"}]
+
+
 def test_the_next_build_starts_from_the_timings_of_the_last(t4: dict[str, str], tmp_path: Path) -> None:
     for number in (1, 2):
         assert run_command(tmp_path / "bundle", "--out", str(tmp_path / f"out{number}"), **t4).returncode == 0
