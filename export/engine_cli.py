@@ -52,6 +52,8 @@ def engine(
     from runtime.atomic import check_free
 
     check_free(out)
+    if tar and Path(f"{out}.tar").exists():
+        raise BadInput(f"{out}.tar already exists; choose another place or remove it first")
     plan = Int8Plan(clips=calibration_clips, method=calibration_method, seed=seed)
     asked = {
         "workspace_mb": workspace_mb, "version_compatible": version_compatible,

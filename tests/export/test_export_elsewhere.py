@@ -118,6 +118,10 @@ def test_a_place_that_is_taken_is_told_before_any_work(
     for precision in ("fp32", "int8", "auto"):
         assert run(exported, corpus, tmp_path / "there", "--precision", precision) == 2
         assert "already exists" in capsys.readouterr().err
+    (tmp_path / "orin.tar").touch()
+    assert run(exported, corpus, tmp_path / "orin", "--target", ORIN, "--tar") == 2
+    assert "already exists" in capsys.readouterr().err
+    (tmp_path / "orin.tar").unlink()
     assert run(exported, corpus, Path(), "--precision", "auto") == 2
     assert "name one that is to be made" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir()] == ["there"]
