@@ -72,9 +72,8 @@ def run_task(task: dict[str, Any]) -> int:
     system = reopen(Opener(**task["opener"]))
     corpus = Corpus(task["corpus"], strict=False)
     rows = {row.id: row for row in corpus.rows}
-    rgb = system.contract.modality == "rgb"
     for name in task["clips"]:
-        system.recognise(corpus.load(rows[name], frames=rgb, keypoints=not rgb))
+        system.recognise(corpus.load_for(rows[name], system.contract.modality))
     return peak_bytes()
 
 

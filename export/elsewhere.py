@@ -14,11 +14,11 @@ from export.gate import SPLIT
 from export.outcome import Outcome
 from export.ship import ship
 from export.tailor import Cut
-from runtime.contract import RgbInput
 from runtime.device.builders import BUILDERS
 from runtime.device.folder import GateClip
 from runtime.engine import Engine
 from runtime.errors import BadInput, Refused
+from runtime.preprocess import chosen
 
 if TYPE_CHECKING:
     from distill.corpus.store import Corpus
@@ -71,10 +71,8 @@ def build_by_bundle(job: Job, out: Path, tell: Tell, cut: Cut | None = None) -> 
 def gate_clips(job: Job, corpus: Corpus) -> Iterator[GateClip]:
     """The development clips, with what is in them and what the FP32 graph reads of them here."""
     baseline = Engine.from_onnx(job.model, GATE_THREADS)
-    rgb = isinstance(job.contract.input, RgbInput)
     for row in corpus.split(SPLIT):
-        clip = corpus.load(row, frames=rgb, keypoints=not rgb)
+        clip = corpus.load_for(row, job.contract.modality)
         read = baseline.recognise(clip.frames, clip.keypoints)
-        values = clip.frames if rgb else clip.keypoints
-        assert values is not None
+        values = chosen(job.contract, clip.frames, clip.keypoints)
         yield GateClip(row.id, values, tuple(clip.glosses), tuple(read), ())

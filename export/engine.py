@@ -39,7 +39,7 @@ from runtime.engine import DEFAULT_RUNTIME, MANIFEST, MANIFEST_FORMAT, Engine
 from runtime.errors import BadInput, Refused
 from runtime.hashing import sha256_file
 from runtime.trt.build import HARDWARE_LEVELS, BuildRequest
-from runtime.trt.inspect import summary
+from runtime.trt.inspect import against
 from runtime.trust import sign
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Order:
     dla: bool = False  # on the deep learning accelerator of Jetson modules that have one
     device: str = ""  # user@host[:port] of the machine that builds it over SSH; "": this one, if it is the target
     onnxruntime: str = ""  # a libonnxruntime.so of the target, which its bundle takes along for the CPU
-    plan: Mapping[str, Any] = field(default_factory=dict)  # what else is asked of TensorRT: fields of a BuildRequest
+    asked: Mapping[str, Any] = field(default_factory=dict)  # what else is asked of TensorRT: fields of a BuildRequest
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -112,7 +112,7 @@ class Job:
 
     def request(self, flags: dict[str, Any]) -> BuildRequest | None:
         """What a compiling runtime is asked for; None for one that reads the graph as it is."""
-        return request_for(self.target, self.contract, self.corpus, {**flags, **self.order.plan})
+        return request_for(self.target, self.contract, self.corpus, {**flags, **self.order.asked})
 
 
 def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
@@ -125,7 +125,7 @@ def start(model: str | Path, order: Order, corpus: Corpus | None) -> Job:
     elsewhere = _elsewhere(order, target)
     if order.dla and target.profile.dla is None:
         raise Refused(f"{target.profile.name} has no DLA: leave out --dla")
-    _require_plan(order.plan, target)
+    _require_plan(order.asked, target)
     _require_clips(order, contract, corpus, "" if elsewhere else target.software.runtime)
     graph, said = source, [*target.said, *([target.software.note] if target.software.note else [])]
     if corpus is not None:
@@ -265,8 +265,7 @@ def _inside(cut: Cut, facts: Mapping[str, Any], dla: bool) -> dict[str, Any]:
     """What the layers of a plan compute in, and where that is not what was decided; nothing where there are none."""
     if "layers" not in facts:
         return {}
-    wanted = {item["node"]: item["precision"] for item in cut.facts.get("decisions", [])}
-    return {"inside": summary(facts["layers"], wanted, dla)}
+    return {"inside": against(cut.facts.get("decisions", []), facts["layers"], dla)}
 
 
 def described(job: Job, runtime: str) -> dict[str, Any]:

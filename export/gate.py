@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.corpus.store import CLIPS, Corpus
-from runtime.contract import Contract, KeypointInput, RgbInput
+from runtime.contract import Contract, KeypointInput
 from runtime.device.judging import Gate, rise_of
 from runtime.engine import Engine
 from runtime.errors import BadInput
@@ -78,10 +78,9 @@ def read(engine: Engine, corpus: Corpus) -> Reading:
     contract = engine.contract
     check_corpus(contract, corpus)
     check_split(corpus)
-    rgb = isinstance(contract.input, RgbInput)
     glosses, counts = [], []
     for row in corpus.split(SPLIT):
-        clip = corpus.load(row, frames=rgb, keypoints=not rgb)
+        clip = corpus.load_for(row, contract.modality)
         found = engine.recognise(clip.frames, clip.keypoints)
         glosses.append(tuple(found))
         counts.append(align(clip.glosses, found))

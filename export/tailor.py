@@ -20,7 +20,7 @@ from export.lowering import lower, prove
 from export.precision import Int8Plan, PrecisionPlan, audit, implicit, make_precision, write
 from export.precision.fp16 import float_tensors, with_halves
 from export.precision.plan import PRECISIONS
-from runtime.contract import Contract, RgbInput
+from runtime.contract import Contract
 from runtime.errors import BadInput, Refused
 from runtime.preprocess import prepare
 
@@ -115,13 +115,12 @@ class Calibration:
     def inputs(self) -> Iterator[np.ndarray]:
         """The clips, or the windows over them, as network inputs (1,T',...) float32."""
         for windows in self.clips():
-            yield from (windows[i : i + 1] for i in range(len(windows)))
+            yield from np.split(windows, len(windows))
 
     def clips(self) -> Iterator[np.ndarray]:
         """Each clip whole (W,T',...) float32, in one window but for networks of one length."""
-        rgb = isinstance(self._contract.input, RgbInput)
         for row in self.rows:
-            clip = self._corpus.load(row, frames=rgb, keypoints=not rgb)
+            clip = self._corpus.load_for(row, self._contract.modality)
             yield prepare(self._contract, clip.frames, clip.keypoints)
 
     def described(self) -> dict[str, Any]:

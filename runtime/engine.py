@@ -23,7 +23,7 @@ import os
 import reprlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from runtime.errors import BadInput, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
 from runtime.preprocess import chosen, prepare
 from runtime.trust import Trust, demand, unique_members, verify, verify_chain
-from runtime.windows import joined
+from runtime.windows import joined, one_by_one
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -273,7 +273,7 @@ class _LibraryReader:
         padding = self.contract.padding
         steps = self.contract.steps(x.shape[1] - padding.left - padding.right)
         if padding.frames:
-            return _one_by_one(lambda clip: self._model.run(clip, steps), x)
+            return one_by_one(lambda clip: self._model.run(clip, steps), x)
         return self._model.run(x, steps)
 
     def recognise(self, clip: np.ndarray) -> List[str]:
@@ -296,7 +296,7 @@ class _PlanReader:
 
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """(B,T',...) -> (B,N,K)."""
-        return _one_by_one(self._runner.log_probs, x)
+        return one_by_one(self._runner.log_probs, x)
 
     def recognise(self, clip: np.ndarray) -> List[str]:
         """Glosses of frames or keypoints."""
@@ -327,17 +327,12 @@ class _SessionReader:
     def log_probs(self, x: np.ndarray) -> np.ndarray:
         """(B,T',...) -> (B,N,K)."""
         if self.contract.padding.frames:
-            return _one_by_one(lambda clip: self._session.run([OUTPUT], {INPUT: clip})[0], x)
+            return one_by_one(lambda clip: self._session.run([OUTPUT], {INPUT: clip})[0], x)
         return self._session.run([OUTPUT], {INPUT: x})[0]
 
     def recognise(self, clip: np.ndarray) -> List[str]:
         """Glosses of frames or keypoints."""
         return _glosses(self.contract, self.log_probs(prepare(self.contract, clip, clip)), len(clip))
-
-
-def _one_by_one(run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """(B,T',...) -> (B,N,K) by what takes one clip."""
-    return np.concatenate([run(x[i : i + 1]) for i in range(len(x))])
 
 
 def _glosses(contract: Contract, log_probs: np.ndarray, frames: int) -> List[str]:

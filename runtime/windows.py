@@ -6,7 +6,7 @@ takes any length, a clip is its one window.
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Callable, List, Tuple
 
 import numpy as np
 
@@ -36,6 +36,11 @@ def hop(contract: Contract) -> Tuple[int, int]:
     lookahead = one // 4 // stride * stride if contract.lookahead < 0 else contract.steps(contract.lookahead) * stride
     shift = max(one - 2 * lookahead, (one - lookahead) // 2)
     return lookahead, max(shift // stride, 1) * stride
+
+
+def one_by_one(run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """(W,T',...) -> (W,N,K) by what takes one window, or clip, a call."""
+    return np.concatenate([run(part) for part in np.split(x, len(x))])
 
 
 def joined(contract: Contract, log_probs: np.ndarray, frames: int) -> np.ndarray:

@@ -106,6 +106,10 @@ class Corpus:
                 raise BadInput(f"{where}: the row says {row.frames} frames, its {what} have {len(array)}")
         return clip
 
+    def load_for(self, row: ClipRow, modality: str) -> SignClip:
+        """`load` of what a network of this modality reads (`Contract.modality`), and of nothing else."""
+        return self.load(row, frames=modality == "rgb", keypoints=modality != "rgb")
+
     def read_keypoints(self, path: Path) -> np.ndarray:
         """`read_keypoints` with the joints of this corpus' layout."""
         return read_keypoints(path, len(self.metadata.keypoint_layout))

@@ -47,7 +47,7 @@ class TensorRt:
         from runtime.trt.module import label, load
 
         if request is None:
-            raise BadInput(f"{self.name} compiles: it needs a build request with its optimisation profiles")
+            raise BadInput(f"{self.name} compiles: it needs a build request")
         module = load(self._module)
         data = graph.SerializeToString(deterministic=True)
         result = build_apart(self._module, data, request, timing_cache=timing_cache.kept(label(module)))

@@ -25,7 +25,6 @@ from export.backends.race import Ratio, race, ratio
 from export.engine import read_exported
 from export.gate import SPLIT, judge
 from export.length import of_one_length
-from runtime.contract import RgbInput
 from runtime.engine import Engine
 from runtime.errors import SignedgeError
 from runtime.preprocess import prepare
@@ -63,9 +62,8 @@ def _compare(path: Path, corpus: Corpus, lengths: Sequence[int], seconds: float,
         files[frames] = work / f"{frames}.onnx"
         write_graph(graph, agreed, files[frames])
     rows = sorted(corpus.split(SPLIT), key=lambda row: row.frames)
-    rgb = isinstance(contract.input, RgbInput)
     chosen = [rows[int(place)] for place in np.linspace(0, len(rows) - 1, CLIPS)]
-    clips = [corpus.load(row, frames=rgb, keypoints=not rgb) for row in chosen]
+    clips = [corpus.load_for(row, contract.modality) for row in chosen]
     times: dict[str, Mapping[int, np.ndarray]] = {
         runtime: _times({frames: Engine.from_onnx(file, 1, runtime) for frames, file in files.items()}, clips, seconds)
         for runtime in RUNTIMES

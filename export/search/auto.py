@@ -33,7 +33,7 @@ from export.tailor import Cut, audited, precisions_of
 from runtime.engine import INPUT, Engine, open_session
 from runtime.errors import BadInput, CriterionFailed, MissingExtra, Refused
 from runtime.hashing import sha256_bytes, sha256_file
-from runtime.windows import joined
+from runtime.windows import joined, one_by_one
 
 if TYPE_CHECKING:
     from distill.corpus.store import Corpus
@@ -210,7 +210,7 @@ class _Bench:
             session = open_session(file.name, THREADS)
         assert self.job.calibration is not None
         read = [
-            np.concatenate([session.run(None, {INPUT: clip[i : i + 1]})[0] for i in range(len(clip))])
+            one_by_one(lambda x: session.run(None, {INPUT: x})[0], clip)
             for clip in self.space.clips[:RANKED_ON]
         ]
         rows = self.job.calibration.rows

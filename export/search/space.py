@@ -42,7 +42,7 @@ class Space:
         self._rest = around_int8(job.target)
         self._kinds = kinds
         self.clips = list(calibration.clips())  # (W,T',...) float32: W is 1, but for networks of one length
-        self.inputs = [clip[i : i + 1] for clip in self.clips for i in range(len(clip))]
+        self.inputs = [part for clip in self.clips for part in np.split(clip, len(clip))]
         tensors = float_tensors(self._view)
         self._seen, samples = observe(self.graph, tensors, tensors, self.inputs, scratch)
         self._ranges = {

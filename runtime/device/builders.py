@@ -28,7 +28,7 @@ from runtime.trt.apart import build_apart
 from runtime.trt.build import BuildRequest, BuildResult
 from runtime.trt.compat import plan_facts
 from runtime.trt.module import load
-from runtime.windows import joined
+from runtime.windows import joined, one_by_one
 
 USUAL_LENGTH = 64  # frames, where no profile says
 DEVICE_RUNS = 100
@@ -54,12 +54,11 @@ class Built:
     def recognise(self, clip: np.ndarray) -> List[str]:
         """Frames or keypoints -> glosses; what is not finite wins no step, so that the WER tells."""
         windows = prepare(self.contract, clip, clip)
-        shape = (1, self.contract.steps_run(len(clip)), len(self.contract.glosses))
-        read = [self.log_probs(windows[i : i + 1]) for i in range(len(windows))]
-        for found in read:
-            if found.shape != shape:
-                raise BadInput(f"the engine gives {found.shape} for {len(clip)} frames; its contract says {shape}")
-        log_probs = joined(self.contract, np.concatenate(read), len(clip))
+        shape = (len(windows), self.contract.steps_run(len(clip)), len(self.contract.glosses))
+        found = one_by_one(self.log_probs, windows)
+        if found.shape != shape:
+            raise BadInput(f"the engine gives {found.shape} for {len(clip)} frames; its contract says {shape}")
+        log_probs = joined(self.contract, found, len(clip))
         return to_glosses(greedy(np.where(np.isnan(log_probs), -np.inf, log_probs)), self.contract.glosses)
 
     def timed(self, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -126,9 +125,8 @@ def tensorrt(
     timing_cache.keep(builder, made.timing_cache)
     _write_logs(made, logs)
     say(f"built {len(made.plan) / 1024:.0f} KiB with {made.built_by}, {len(made.layers)} layers")
-    asked = bundles.read_json(bundle / bundles.MADE).get("decisions", [])
-    wanted = {item["node"]: item["precision"] for item in asked}
-    inside = inspect.summary(made.layers, wanted, request.dla_core is not None)
+    decided = bundles.read_json(bundle / bundles.MADE).get("decisions", [])
+    inside = inspect.against(decided, made.layers, request.dla_core is not None)
     say(inspect.told(inside))
     if not machine.driver:
         raise Refused(

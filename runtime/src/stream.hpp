@@ -1,6 +1,7 @@
 // A stream: frames in, windows of them through the network, glosses out.
 //
 // Whole clips: one run at the end, or, of a network that takes one length, the windows that runtime/windows.py says.
+//
 // Windowed: after every `shift` frames a run over the last `chunk` frames, padded at
 // its edges as a clip is. As long as the window reaches back to the first frame nothing is settled, so that a clip
 // which fits the window gives what it gives offline. From then on a step is settled, that is given to the decoder for

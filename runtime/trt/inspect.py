@@ -107,6 +107,13 @@ def summary(
     return {**counts, "unknown": unknown, "fallbacks": fallbacks}
 
 
+def against(
+    decisions: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]], dla: bool = False
+) -> Dict[str, Any]:
+    """The `summary` of layers held against what a manifest says was decided of the nodes."""
+    return summary(layers, {item["node"]: item["precision"] for item in decisions}, dla)
+
+
 def told(counts: Mapping[str, Any]) -> str:
     """A `summary` as a sentence: what multiplies in which type, and what fell back."""
     if not counts["products"] and not counts["others"] and not counts["fallbacks"]:

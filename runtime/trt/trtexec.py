@@ -88,8 +88,7 @@ def build_command(
     what `calibration_cache` gives, where the request has ranges.
 
     Before 9 trtexec makes one profile: it then spans all of the request's. A graph of one length takes none, and no
-    shapes. `Refused` for what the version has not, but
-    for nodes that it cannot pin: see `unpinned`.
+    shapes. `Refused` for what the version has not, but for nodes that it cannot pin: see `unpinned`.
     """
     label = f"trtexec {'.'.join(map(str, version))}"
 
